@@ -1,0 +1,23 @@
+//! The pure domain of the mesh: identity, names, routes, policy decisions, balancing and reason codes.
+//!
+//! A decision (which route, which rule, which endpoint, why) is one function here, called by the proxy to act, by the
+//! controller to check, and by `meshctl` to explain.
+//!
+//! *Invariant:* nothing here does I/O, reads a clock, draws a random number or knows tokio, Kubernetes or protobuf.
+//! Time and randomness are parameters.
+
+pub mod addr;
+pub mod balance;
+pub mod config;
+pub mod edge;
+pub mod histogram;
+pub mod identity;
+pub mod matching;
+pub mod name;
+pub mod path;
+pub mod policy;
+pub mod ports;
+pub mod protocol;
+pub mod reason;
+pub mod resource;
+pub mod route;

@@ -1,0 +1,196 @@
+//! Conditions on requests (Gateway API HTTPRouteMatch, SMI HTTPRouteGroup), shared by routes and policy.
+
+use http::{HeaderMap, HeaderName, Method};
+use regex::Regex;
+
+/// Longest regular expression that is compiled, in bytes.
+pub const MAX_PATTERN_BYTES: usize = 4096;
+
+/// A regular expression that is anchored at its start, or at both ends. Linear in time (no look-around, no
+/// back-references), bounded in size.
+#[derive(Clone, Debug)]
+pub struct Pattern {
+    source: String,
+    anchored_end: bool,
+    regex: Regex,
+}
+
+/// Why a pattern is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a usable regular expression: {0}")]
+pub struct PatternError(String);
+
+impl Pattern {
+    /// Compiles a pattern that must match the whole text.
+    ///
+    /// # Errors
+    /// When the pattern is too long, too large once compiled, or uses what is not supported (look-around).
+    pub fn whole(source: &str) -> Result<Self, PatternError> {
+        Self::compile(source, true)
+    }
+
+    /// Compiles a pattern that must match a prefix of the text (SMI: anchored at the start only).
+    ///
+    /// # Errors
+    /// As for [`Pattern::whole`].
+    pub fn start(source: &str) -> Result<Self, PatternError> {
+        Self::compile(source, false)
+    }
+
+    fn compile(source: &str, anchored_end: bool) -> Result<Self, PatternError> {
+        if source.len() > MAX_PATTERN_BYTES {
+            return Err(PatternError(format!("longer than {MAX_PATTERN_BYTES} bytes")));
+        }
+        // Compiled alone first, so that a stray ")" cannot escape the group that anchors it.
+        let limited = |text: &str| regex::RegexBuilder::new(text).size_limit(1 << 18).build();
+        limited(source).map_err(|e| PatternError(last_line(&e.to_string())))?;
+        let end = if anchored_end { "$" } else { "" };
+        let regex = limited(&format!("^(?:{source}){end}")).map_err(|e| PatternError(last_line(&e.to_string())))?;
+        Ok(Self { source: source.into(), anchored_end, regex })
+    }
+
+    /// The pattern as it was written.
+    #[must_use]
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// True when the pattern must match up to the end of the text.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.anchored_end
+    }
+
+    /// True when `text` matches.
+    #[must_use]
+    pub fn matches(&self, text: &str) -> bool {
+        self.regex.is_match(text)
+    }
+}
+
+fn last_line(text: &str) -> String {
+    text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned()
+}
+
+impl PartialEq for Pattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.source == other.source && self.anchored_end == other.anchored_end
+    }
+}
+
+impl Eq for Pattern {}
+
+/// A condition on the path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PathMatch {
+    /// The path equals this.
+    Exact(String),
+    /// The path begins with these whole segments; a trailing slash is ignored.
+    Prefix(String),
+    /// The path matches this pattern.
+    Regex(Pattern),
+}
+
+impl PathMatch {
+    /// True when `path` (normalised, without query) matches.
+    #[must_use]
+    pub fn matches(&self, path: &str) -> bool {
+        match self {
+            Self::Exact(exact) => exact == path,
+            Self::Prefix(prefix) => {
+                let prefix = prefix.strip_suffix('/').unwrap_or(prefix);
+                path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            }
+            Self::Regex(pattern) => pattern.matches(path),
+        }
+    }
+}
+
+/// A condition on one value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ValueMatch {
+    /// The value equals this.
+    Exact(String),
+    /// The value matches this pattern.
+    Regex(Pattern),
+}
+
+impl ValueMatch {
+    /// True when `value` matches.
+    #[must_use]
+    pub fn matches(&self, value: &str) -> bool {
+        match self {
+            Self::Exact(exact) => exact == value,
+            Self::Regex(pattern) => pattern.matches(value),
+        }
+    }
+}
+
+/// One condition on a request; all parts that are present must hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RequestMatch {
+    /// On the path; None: any.
+    pub path: Option<PathMatch>,
+    /// Methods of which one must match; empty: any.
+    pub methods: Vec<Method>,
+    /// On header fields; all must hold.
+    pub headers: Vec<(HeaderName, ValueMatch)>,
+    /// On query parameters; all must hold.
+    pub query: Vec<(String, ValueMatch)>,
+}
+
+/// What conditions can look at.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestParts<'a> {
+    /// The method.
+    pub method: &'a Method,
+    /// The path, normalised where rules match on paths (see [`crate::path`]).
+    pub path: &'a str,
+    /// The query without its '?'.
+    pub query: Option<&'a str>,
+    /// The header fields.
+    pub headers: &'a HeaderMap,
+}
+
+impl RequestMatch {
+    /// True when `request` fulfils all parts.
+    #[must_use]
+    pub fn matches(&self, request: &RequestParts<'_>) -> bool {
+        self.path.as_ref().is_none_or(|path| path.matches(request.path))
+            && (self.methods.is_empty() || self.methods.contains(request.method))
+            && self.headers.iter().all(|(name, value)| header_matches(request.headers, name, value))
+            && self.query.iter().all(|(name, value)| query_matches(request.query, name, value))
+    }
+
+    /// True when it fits every request.
+    #[must_use]
+    pub fn is_any(&self) -> bool {
+        let any_path = match &self.path {
+            None => true,
+            Some(PathMatch::Prefix(prefix)) => prefix == "/" || prefix.is_empty(),
+            Some(_) => false,
+        };
+        any_path && self.methods.is_empty() && self.headers.is_empty() && self.query.is_empty()
+    }
+}
+
+/// Several fields of one name count as one value, joined by ", " (RFC 9110 section 5.3).
+fn header_matches(headers: &HeaderMap, name: &HeaderName, value: &ValueMatch) -> bool {
+    let mut all = headers.get_all(name).iter();
+    let Some(first) = all.next() else { return false };
+    let Some(second) = all.next() else {
+        return first.to_str().is_ok_and(|text| value.matches(text));
+    };
+    let parts: Option<Vec<&str>> = [first, second].into_iter().chain(all).map(|v| v.to_str().ok()).collect();
+    parts.is_some_and(|parts| value.matches(&parts.join(", ")))
+}
+
+/// The first parameter of a name decides (Gateway API: implementations should use the first).
+fn query_matches(query: Option<&str>, name: &str, value: &ValueMatch) -> bool {
+    let found = query
+        .into_iter()
+        .flat_map(|query| query.split('&'))
+        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+        .find(|(key, _)| *key == name);
+    found.is_some_and(|(_, text)| value.matches(text))
+}

@@ -1,0 +1,137 @@
+//! Where a call to a Service goes: rules by precedence, backends by weight.
+
+use crate::{
+    balance::weighted,
+    matching::{PathMatch, RequestMatch, RequestParts},
+    name::{ObjectRef, ServicePort},
+    protocol::Protocol,
+    reason::Reason,
+};
+
+/// Largest weight of one backend (Gateway API).
+pub const MAX_WEIGHT: u32 = 1_000_000;
+
+/// A Service of the mesh and how calls to it are routed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceRoutes {
+    /// The Service and port that were addressed.
+    pub service: ServicePort,
+    /// What it speaks.
+    pub protocol: Protocol,
+    /// Rules by precedence (see [`sort_rules`]).
+    pub rules: Vec<RouteRule>,
+}
+
+/// One rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteRule {
+    /// The object that holds it.
+    pub object: ObjectRef,
+    /// Its index in the object, from 0.
+    pub index: u32,
+    /// Conditions of which one must hold; empty: always.
+    pub matches: Vec<RequestMatch>,
+    /// Where matching calls go.
+    pub backends: Vec<Backend>,
+}
+
+/// One weighted backend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backend {
+    /// The Service port whose endpoints take the calls.
+    pub service: ServicePort,
+    /// Relative weight, 0 to [`MAX_WEIGHT`].
+    pub weight: u32,
+    /// True: the reference is invalid and its share of the calls is refused.
+    pub invalid: bool,
+}
+
+/// What was chosen: the rule and the backend, by index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Selection {
+    /// Index in [`ServiceRoutes::rules`].
+    pub rule: usize,
+    /// Index in [`RouteRule::backends`].
+    pub backend: usize,
+}
+
+/// Why nothing was chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoBackend {
+    /// [`Reason::RouteNotMatched`] or [`Reason::BackendInvalid`].
+    pub reason: Reason,
+    /// The rule that matched, if one did.
+    pub rule: Option<usize>,
+}
+
+impl ServiceRoutes {
+    /// The first rule that fits. `request` is None for opaque connections: only rules without conditions fit these.
+    #[must_use]
+    pub fn matching_rule(&self, request: Option<&RequestParts<'_>>) -> Option<usize> {
+        self.rules.iter().position(|rule| rule.fits(request))
+    }
+
+    /// Chooses rule and backend. `random` is uniform over all of u64.
+    ///
+    /// # Errors
+    /// [`NoBackend`] says why the call has nowhere to go.
+    pub fn select(&self, request: Option<&RequestParts<'_>>, random: u64) -> Result<Selection, NoBackend> {
+        let none = NoBackend { reason: Reason::RouteNotMatched, rule: None };
+        let index = self.matching_rule(request).ok_or(none)?;
+        let invalid = NoBackend { reason: Reason::BackendInvalid, rule: Some(index) };
+        let rule = self.rules.get(index).ok_or(none)?;
+        let backend = weighted::pick(rule.backends.iter().map(|b| b.weight), random).ok_or(invalid)?;
+        match rule.backends.get(backend) {
+            Some(chosen) if !chosen.invalid => Ok(Selection { rule: index, backend }),
+            _ => Err(invalid),
+        }
+    }
+
+    /// True when a rule looks at paths, so that these must be normalised.
+    #[must_use]
+    pub fn looks_at_paths(&self) -> bool {
+        self.rules.iter().flat_map(|rule| &rule.matches).any(|m| m.path.is_some() && !m.is_any())
+    }
+}
+
+impl RouteRule {
+    fn fits(&self, request: Option<&RequestParts<'_>>) -> bool {
+        match request {
+            _ if self.matches.is_empty() => true,
+            Some(request) => self.matches.iter().any(|m| m.matches(request)),
+            None => self.matches.iter().any(RequestMatch::is_any),
+        }
+    }
+}
+
+/// How specific one condition is: greater is more specific (Gateway API HTTPRouteRule: exact path, longest prefix,
+/// method, most headers, most query parameters; a regular expression ranks between exact and prefix).
+#[must_use]
+pub fn specificity(condition: &RequestMatch) -> (u8, usize, bool, usize, usize) {
+    let (kind, length) = match &condition.path {
+        Some(PathMatch::Exact(path)) => (3, path.len()),
+        Some(PathMatch::Regex(pattern)) => (2, pattern.source().len()),
+        Some(PathMatch::Prefix(prefix)) => (1, prefix.trim_end_matches('/').len()),
+        None => (1, 0),
+    };
+    (kind, length, !condition.methods.is_empty(), condition.headers.len(), condition.query.len())
+}
+
+/// Puts rules in order of precedence. A rule with several conditions is split, so that each takes its own place.
+/// Ties keep the given order: the caller passes the oldest object first, then by namespace and name, then by index.
+#[must_use]
+pub fn sort_rules(rules: Vec<RouteRule>) -> Vec<RouteRule> {
+    let mut split: Vec<RouteRule> = Vec::with_capacity(rules.len());
+    for rule in rules {
+        if rule.matches.len() <= 1 {
+            split.push(rule);
+            continue;
+        }
+        for condition in &rule.matches {
+            split.push(RouteRule { matches: vec![condition.clone()], ..rule.clone() });
+        }
+    }
+    let any = RequestMatch::default();
+    split.sort_by_key(|rule| std::cmp::Reverse(specificity(rule.matches.first().unwrap_or(&any))));
+    split
+}
