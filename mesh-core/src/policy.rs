@@ -39,6 +39,8 @@ pub enum DefaultAction {
     Authenticated,
     /// Refused.
     Deny,
+    /// Refused when the caller has a mesh identity; callers without one follow the TLS mode (SMI's own default).
+    Smi,
 }
 
 /// Whether a rule allows or denies.
@@ -137,7 +139,8 @@ pub fn decide<'a>(policy: &'a PolicySet, call: &Call<'_>) -> Decision<'a> {
         DefaultAction::Allow => Ok(()),
         DefaultAction::Authenticated if call.source.is_some() => Ok(()),
         DefaultAction::Authenticated => Err(Reason::TlsRequired),
-        DefaultAction::Deny => Err(Reason::AuthzDenied),
+        DefaultAction::Smi if call.source.is_none() => Ok(()),
+        DefaultAction::Deny | DefaultAction::Smi => Err(Reason::AuthzDenied),
     };
     Decision { verdict, by: &policy.default_source }
 }

@@ -1,0 +1,18 @@
+//! Every label and annotation that the mesh reads.
+
+/// On a Namespace (annotation or label): what happens to calls that no rule matches; `allow` (the default),
+/// `authenticated`, `deny` or `smi`.
+pub const DEFAULT_POLICY: &str = "meshctl.dev/default-policy";
+
+/// On a Namespace or a Workload, which wins (annotation or label): `permissive` (the default) lets callers without mesh
+/// TLS in, `strict` refuses them.
+pub const MTLS: &str = "meshctl.dev/mtls";
+
+/// What all of the above begin with: an unknown name under it is refused, for it is a spelling mistake.
+pub const PREFIX: &str = "meshctl.dev/";
+
+/// All names under [`PREFIX`].
+pub const ALL: [&str; 2] = [DEFAULT_POLICY, MTLS];
+
+/// API group and version of the mesh's own kinds.
+pub const API_VERSION: &str = "meshctl.dev/v1alpha1";
