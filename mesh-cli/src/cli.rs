@@ -1,0 +1,253 @@
+//! What was typed: flags and arguments. What they mean is decided in [`crate::ctx`] and in each command.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+use crate::out::units;
+
+const AFTER_HELP: &str = "\
+Examples:
+  meshctl demo                      Try the whole mesh on this machine
+  meshctl check                     Is anything wrong?
+  meshctl edges                     Who calls whom, how well, and is it encrypted?
+  meshctl inspect workload cart     What does the mesh think of it?
+
+Exit codes: 0 all is well; 1 what was checked is not well; 2 wrong usage, or it cannot be told.";
+
+/// Looks at a running service mesh, checks it, and tries it out.
+#[derive(Debug, Parser)]
+#[command(name = "meshctl", version, about, after_help = AFTER_HELP, max_term_width = 100)]
+#[command(propagate_version = false, disable_help_subcommand = true, subcommand_required = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) connect: Connect,
+    #[command(flatten)]
+    pub(crate) output: Output,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Where the controller is.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Controller")]
+pub(crate) struct Connect {
+    /// Data directory of a controller on this machine [default: $XDG_STATE_HOME/mesh or ~/.local/state/mesh].
+    #[arg(long, global = true, env = "MESH_DATA_DIR", hide_env_values = true, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Address of the view API, instead of what the data directory says.
+    #[arg(long, global = true, env = "MESH_VIEW", hide_env_values = true, value_name = "IP:PORT")]
+    pub(crate) view: Option<String>,
+    /// File that holds the view API's token [default: view-token in the data directory].
+    #[arg(long, global = true, env = "MESH_VIEW_TOKEN_FILE", hide_env_values = true, value_name = "FILE")]
+    pub(crate) view_token_file: Option<PathBuf>,
+    /// How long to wait for each answer.
+    #[arg(long, global = true, default_value = "5s", value_parser = units::parse_duration, value_name = "TIME")]
+    pub(crate) timeout: Duration,
+}
+
+/// How to answer.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Output")]
+pub(crate) struct Output {
+    /// Form of the answer.
+    #[arg(long = "output", short, global = true, value_enum, default_value_t, value_name = "FORM")]
+    pub(crate) format: Format,
+    /// Only what was asked for: no hints, no remarks.
+    #[arg(long, short, global = true, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+    /// Say more.
+    #[arg(long, short, global = true)]
+    pub(crate) verbose: bool,
+}
+
+/// Forms of an answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    #[default]
+    Table,
+    /// For programs.
+    Json,
+    /// For programs and people.
+    Yaml,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Check that the mesh is well, and say what to do where it is not.
+    Check(CheckArgs),
+    /// Show the controller, its objects and its proxies at a glance.
+    Status(StatusArgs),
+    /// Show what the mesh thinks of one workload, Service or service account.
+    Inspect(InspectArgs),
+    /// Show traffic per Service, workload or service account.
+    Stat(StatArgs),
+    /// Show who calls whom.
+    Edges(EdgesArgs),
+    /// Try the whole mesh on this machine, without root.
+    Demo(crate::demo::DemoArgs),
+    /// Print a completion script for a shell.
+    Completion(CompletionArgs),
+    /// Print the versions of meshctl and of the controller.
+    Version(VersionArgs),
+}
+
+/// Flags of `meshctl check`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  meshctl check                     The running mesh
+  meshctl check --source ./mesh     Only the YAML in a directory; needs no controller
+  meshctl check -o json             All checks, for a program
+
+Exit codes: 0 no check failed (warnings are allowed); 1 a check failed; 2 it cannot be told.")]
+pub(crate) struct CheckArgs {
+    /// Check the YAML files of this directory instead of the running mesh.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) source: Option<PathBuf>,
+}
+
+/// Flags of `meshctl status`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  meshctl status -o json")]
+pub(crate) struct StatusArgs {}
+
+/// Kinds of things that can be looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Kind {
+    /// One running instance with its proxy.
+    #[value(alias = "workloads", alias = "wl")]
+    Workload,
+    /// A Service.
+    #[value(alias = "services", alias = "svc")]
+    Service,
+    /// An identity that workloads run under.
+    #[value(alias = "serviceaccounts", alias = "sa")]
+    Serviceaccount,
+}
+
+impl Kind {
+    /// What people call it.
+    pub(crate) fn noun(self) -> &'static str {
+        match self {
+            Self::Workload => "workload",
+            Self::Service => "service",
+            Self::Serviceaccount => "service account",
+        }
+    }
+
+    /// As it is typed.
+    pub(crate) fn arg(self) -> &'static str {
+        match self {
+            Self::Workload => "workload",
+            Self::Service => "service",
+            Self::Serviceaccount => "serviceaccount",
+        }
+    }
+}
+
+/// Flags of `meshctl inspect`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Short forms: wl, svc, sa.
+
+Examples:
+  meshctl inspect workload cart
+  meshctl inspect svc catalog -n shop
+  meshctl inspect sa shop/storefront")]
+pub(crate) struct InspectArgs {
+    /// What kind of thing.
+    #[arg(value_enum)]
+    pub(crate) kind: Kind,
+    /// Its name, or NAMESPACE/NAME.
+    pub(crate) name: String,
+    /// Its namespace; needed only when the name exists in several.
+    #[arg(long, short)]
+    pub(crate) namespace: Option<String>,
+    /// How far back to look for its calls.
+    #[arg(long, default_value = "30s", value_parser = units::parse_window, value_name = "TIME")]
+    pub(crate) window: Duration,
+}
+
+/// Flags of `meshctl stat`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+A call to a Service that is split counts for the Service that was called and for the one that took it.
+
+Examples:
+  meshctl stat                          All Services
+  meshctl stat svc catalog -n shop      One Service
+  meshctl stat workload --window 5m     All workloads, over five minutes
+  meshctl stat sa --watch               All service accounts, again and again")]
+pub(crate) struct StatArgs {
+    /// What to count for.
+    #[arg(value_enum, default_value = "service")]
+    pub(crate) kind: Kind,
+    /// Only this one: NAME or NAMESPACE/NAME.
+    pub(crate) name: Option<String>,
+    #[command(flatten)]
+    pub(crate) scope: Scope,
+}
+
+/// Flags of `meshctl edges`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+SECURED: yes = mesh TLS, and both proxies say so; caller, callee = mesh TLS, so far only that side's
+proxy reported it; no = plaintext; - = no peer was reached.
+
+Examples:
+  meshctl edges -n shop
+  meshctl edges --to cart                Who calls cart?
+  meshctl edges --from storefront --watch")]
+pub(crate) struct EdgesArgs {
+    /// Only calls from this service account: NAME or NAMESPACE/NAME.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) from: Option<String>,
+    /// Only calls to this service account, Service or workload: NAME or NAMESPACE/NAME.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) to: Option<String>,
+    #[command(flatten)]
+    pub(crate) scope: Scope,
+}
+
+/// Which traffic.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Scope {
+    /// Only this namespace.
+    #[arg(long, short)]
+    pub(crate) namespace: Option<String>,
+    /// All namespaces (the default).
+    #[arg(long, short = 'A', conflicts_with = "namespace")]
+    pub(crate) all_namespaces: bool,
+    /// How far back to look, at most 10m; 0 for everything since the proxies' start.
+    #[arg(long, default_value = "30s", value_parser = units::parse_window, value_name = "TIME")]
+    pub(crate) window: Duration,
+    /// Show again every two seconds, until Ctrl-C.
+    #[arg(long, short)]
+    pub(crate) watch: bool,
+}
+
+/// Flags of `meshctl completion`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  source <(meshctl completion bash)
+  meshctl completion zsh > \"${fpath[1]}/_meshctl\"
+  meshctl completion fish > ~/.config/fish/completions/meshctl.fish")]
+pub(crate) struct CompletionArgs {
+    /// Which shell.
+    #[arg(value_enum)]
+    pub(crate) shell: Shell,
+}
+
+/// Flags of `meshctl version`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  meshctl version\n  meshctl version --client -o json")]
+pub(crate) struct VersionArgs {
+    /// Only meshctl's own: do not ask the controller.
+    #[arg(long)]
+    pub(crate) client: bool,
+}
