@@ -1,1 +1,24 @@
-//! mesh-proxy
+//! The sidecar of the mesh: it stands beside one workload and carries its calls.
+//!
+//! Outbound: accept → where does this go (discovery) → route → balance → mesh TLS to the peer's proxy. Inbound: accept
+//! → mesh TLS → who calls → may they → forward to the application. Read in this order: [`app`] wires everything,
+//! `control` learns what to do, `worker` does it.
+//!
+//! *Invariant:* one control thread (identity, discovery, telemetry, admin) and N workers that share no lock on the
+//! request path; what they share are watch channels, read-only snapshots and per-worker counters.
+
+mod admin;
+pub mod app;
+pub mod config;
+mod control;
+mod drain;
+mod identity;
+mod listeners;
+pub mod logging;
+mod runtime;
+mod telemetry;
+mod tls;
+mod worker;
+
+pub use app::{Addresses, Proxy, StartError};
+pub use config::{Config, Options};

@@ -1,0 +1,1 @@
+//! Threads: how many workers, and how they start.
