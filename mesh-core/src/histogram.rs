@@ -78,7 +78,7 @@ impl Histogram {
     /// Number of values.
     #[must_use]
     pub fn count(&self) -> u64 {
-        self.counts.iter().sum()
+        self.counts.iter().fold(0, |sum, count| sum.saturating_add(*count))
     }
 
     /// Sum of the values, in microseconds.
@@ -96,9 +96,9 @@ impl Histogram {
     #[must_use]
     pub fn quantile(&self, quantile: f64) -> u64 {
         let rank = (self.count() as f64 * quantile.clamp(0.0, 1.0)).ceil().max(1.0) as u64;
-        let mut seen = 0;
+        let mut seen = 0_u64;
         for (bucket, count) in self.iter() {
-            seen += count;
+            seen = count.saturating_add(seen);
             if seen >= rank {
                 return upper_bound(bucket).min(upper_bound(BUCKETS - 2) + 1);
             }

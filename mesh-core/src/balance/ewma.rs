@@ -31,7 +31,7 @@ impl PeakEwma {
     /// What one more request costs here: lower is better.
     #[must_use]
     pub fn cost(&self, now: u64) -> f64 {
-        self.decayed(now, 0.0) * f64::from(self.pending + 1)
+        self.decayed(now, 0.0) * (f64::from(self.pending) + 1.0)
     }
 
     /// Counts a request that was sent.
