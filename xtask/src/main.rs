@@ -1,2 +1,53 @@
-//! binary
-fn main() {}
+//! The project's own commands: `cargo xtask test`, `demo`, `tidy`, `bench`.
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a tool for developers that talks on the terminal"
+)]
+
+mod bench;
+mod demo;
+mod stages;
+mod test;
+mod tidy;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Commands for working on the mesh.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", disable_help_subcommand = true)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run all tests.
+    Test(test::Args),
+    /// Build the mesh and run its demo: `meshctl demo ARGS`.
+    Demo(demo::Args),
+    /// Check sizes, crate arrows, dependencies, licences and documents.
+    Tidy,
+    /// Measure CPU per request and memory of two sidecars, against Envoy.
+    Bench(bench::Args),
+}
+
+fn main() -> ExitCode {
+    let done = match Args::parse().command {
+        Command::Test(args) => test::run(&args),
+        Command::Demo(args) => demo::run(&args),
+        Command::Tidy => tidy::run(),
+        Command::Bench(args) => bench::run(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
