@@ -24,7 +24,7 @@ pub fn normalise(path: &str) -> Result<Cow<'_, str>, Ambiguous> {
         return Err(Ambiguous);
     }
     let bytes = path.as_bytes();
-    let plain = !bytes.iter().any(|b| matches!(b, b'%' | b'\\' | b';' | 0))
+    let plain = !bytes.iter().any(|b| !b.is_ascii() || matches!(b, b'%' | b'\\' | b';' | 0))
         && !bytes.windows(2).any(|pair| matches!(pair, b"//" | b"/."));
     if plain {
         return Ok(Cow::Borrowed(path));

@@ -245,7 +245,7 @@ fn resources_hold_what_their_name_says() {
         body: Some(pb::resource::Body::TrustBundle(bundle.clone())),
     };
     let good = Resource::from_wire(&resource("trust-bundle", "1")).expect("valid");
-    assert_ne!(Resource::new(good.name.clone(), good.body.clone()).version, "");
+    assert_ne!(Resource::new(good.name.clone(), good.body).version, "");
     refused::<Resource>(&resource("workload", "1"), "body", "kind");
     refused::<Resource>(&resource("trust-bundle", ""), "version", "a version");
     refused::<Resource>(&resource("nonsense", "1"), "name", "trust-bundle, workload");
