@@ -8,11 +8,17 @@ pub const DEFAULT_POLICY: &str = "meshctl.dev/default-policy";
 /// TLS in, `strict` refuses them.
 pub const MTLS: &str = "meshctl.dev/mtls";
 
-/// What all of the above begin with: an unknown name under it is refused, for it is a spelling mistake.
+/// On a Namespace or a pod: `enabled` has a proxy put beside each pod. Read on Kubernetes only.
+pub const INJECT: &str = "meshctl.dev/inject";
+
+/// On a Workload: the zone that it runs in.
+pub const ZONE: &str = "topology.kubernetes.io/zone";
+
+/// What the mesh's own names begin with: an unknown one is refused, for it is a spelling mistake.
 pub const PREFIX: &str = "meshctl.dev/";
 
 /// All names under [`PREFIX`].
-pub const ALL: [&str; 2] = [DEFAULT_POLICY, MTLS];
+pub const ALL: [&str; 3] = [DEFAULT_POLICY, MTLS, INJECT];
 
 /// API group and version of the mesh's own kinds.
 pub const API_VERSION: &str = "meshctl.dev/v1alpha1";

@@ -10,6 +10,7 @@
 
 mod compile;
 pub mod labels;
+mod nearest;
 mod object;
 mod parse;
 mod problem;

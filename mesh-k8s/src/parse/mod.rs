@@ -1,6 +1,37 @@
 //! Reads one file: documents, then objects, each checked alone.
 
-use crate::{object::Located, problem::Problem};
+mod document;
+mod gateway;
+mod kinds;
+mod kubernetes;
+mod metadata;
+mod reader;
+mod requests;
+mod smi;
+#[cfg(test)]
+mod tests;
+mod tree;
+mod workload;
+
+use std::sync::Arc;
+
+use mesh_core::name::ObjectRef;
+
+use crate::{
+    object::{Located, Object},
+    parse::{
+        kinds::{Kind, Recognised},
+        metadata::Metadata,
+        reader::{Field, Reader},
+        tree::{Node, Value},
+    },
+    problem::{Place, Problem},
+};
+
+/// Largest file that is read, in bytes.
+const MAX_FILE_BYTES: usize = 16 << 20;
+/// Most problems that are told of one file.
+const MAX_PROBLEMS: usize = 1_000;
 
 /// Reads one YAML file. `file` is its name relative to the source directory.
 ///
@@ -9,6 +40,161 @@ use crate::{object::Located, problem::Problem};
 /// value is false, some document could not even be recognised: the last good version of every object of this file that
 /// is not among the returned ones stays.
 #[must_use]
-pub fn parse(_file: &str, _text: &str) -> (Vec<Located>, Vec<Problem>, bool) {
-    (Vec::new(), Vec::new(), true)
+pub fn parse(file: &str, text: &str) -> (Vec<Located>, Vec<Problem>, bool) {
+    let mut found = Found { file: file.into(), objects: Vec::new(), problems: Vec::new(), recognised: true };
+    if text.len() > MAX_FILE_BYTES {
+        let message = format!("the file has {} bytes; at most {MAX_FILE_BYTES} are read", text.len());
+        found.unreadable(1, message, "split the file");
+    } else {
+        for document in document::split(text) {
+            if found.problems.len() >= MAX_PROBLEMS {
+                let message = format!("more than {MAX_PROBLEMS} problems; the rest of the file is not read");
+                found.unreadable(document.first_line, message, "mend those above first");
+                break;
+            }
+            found.document(document);
+        }
+    }
+    (found.objects, found.problems, found.recognised)
+}
+
+struct Found {
+    file: Arc<str>,
+    objects: Vec<Located>,
+    problems: Vec<Problem>,
+    recognised: bool,
+}
+
+impl Found {
+    fn unreadable(&mut self, line: u32, message: String, remedy: &str) {
+        self.recognised = false;
+        self.refuse(None, line, "", message, remedy.to_owned());
+    }
+
+    fn refuse(&mut self, object: Option<ObjectRef>, line: u32, field: &str, message: String, remedy: String) {
+        let place = Place { file: Arc::clone(&self.file), line };
+        self.problems.push(Problem {
+            object,
+            place,
+            field: field.to_owned(),
+            message,
+            remedy,
+            refused: true,
+        });
+    }
+
+    fn document(&mut self, document: document::Document<'_>) {
+        match tree::read(document.text, document.first_line) {
+            Ok(None) => {}
+            Ok(Some(node)) => self.root(&node),
+            Err(error) => {
+                let object = document::guess(document.text).and_then(|(kind, namespace, name)| {
+                    kinds::by_kind(kind).map(|kind| kind.reference(namespace, name))
+                });
+                self.recognised &= object.is_some();
+                let message = format!("the document is no YAML: {}", error.message);
+                let remedy = "check indentation, quotes and brackets around that line".to_owned();
+                self.refuse(object, error.line, "", message, remedy);
+            }
+        }
+    }
+
+    /// A document, or one item of a List.
+    fn root(&mut self, node: &Node) {
+        let is_list = node.get("kind").and_then(Node::text) == Some("List")
+            && node.get("apiVersion").and_then(Node::text) == Some("v1");
+        match node.get("items").map(|items| &items.value) {
+            Some(Value::List(items)) if is_list => items.iter().for_each(|item| self.object(item)),
+            _ => self.object(node),
+        }
+    }
+
+    fn object(&mut self, node: &Node) {
+        let recognised = kinds::recognise(node);
+        let name = |kind: Kind| {
+            let metadata = node.get("metadata");
+            let text = |key: &str| metadata.and_then(|m| m.get(key)).and_then(Node::text);
+            Some(kind.reference(text("namespace").unwrap_or("default"), text("name")?))
+        };
+        match recognised {
+            Recognised::Skip => {}
+            Recognised::Wrong { field, line, message, remedy, meant } => {
+                let object = meant.and_then(name);
+                self.recognised &= object.is_some();
+                self.refuse(object, line, field, message, remedy);
+            }
+            Recognised::Known(kind) => {
+                let file = Arc::clone(&self.file);
+                let mut reader = Reader::new(Arc::clone(&file), name(kind));
+                let object = read_object(&mut reader, kind, node);
+                if object.is_none() && !reader.is_refused() {
+                    reader.refuse(
+                        node.line,
+                        "",
+                        "the object could not be read",
+                        "compare it with the documentation",
+                    );
+                }
+                self.recognised &= reader.object.is_some();
+                if let Some(object) = object.filter(|_| !reader.is_refused()) {
+                    self.objects.push(Located { object, place: Place { file, line: node.line } });
+                }
+                self.problems.append(&mut reader.problems);
+            }
+        }
+    }
+}
+
+fn read_object(reader: &mut Reader, kind: Kind, node: &Node) -> Option<Object> {
+    let mut fields = reader.fields(&Field { path: String::new(), node });
+    fields.ignore(&["apiVersion", "kind", "status"]);
+    let metadata_field = fields.required(reader, "metadata");
+    let metadata = metadata_field.and_then(|field| Metadata::read(reader, &field, kind));
+    if metadata.as_ref().is_some_and(|m| matches!(kind, Kind::ServiceAccount) && m.name.is_controller()) {
+        reader.refuse(node.line, "metadata.name", metadata::RESERVED, "choose another name");
+    }
+    let object = match kind {
+        Kind::Namespace => {
+            fields.ignore(&["spec"]);
+            kubernetes::namespace(metadata)
+        }
+        Kind::ServiceAccount => {
+            fields.ignore(&["secrets", "imagePullSecrets", "automountServiceAccountToken"]);
+            metadata.map(|m| Object::ServiceAccount(crate::object::ServiceAccount { name: m.name }))
+        }
+        Kind::TcpRoute => {
+            let spec = fields.optional("spec");
+            smi::tcp_route(reader, metadata, spec.as_ref())
+        }
+        Kind::HttpRouteGroup => {
+            let outside = fields.optional("matches");
+            let spec =
+                if outside.is_some() { fields.optional("spec") } else { fields.required(reader, "spec") };
+            smi::route_group(reader, metadata, spec.as_ref(), outside.as_ref())
+        }
+        Kind::Service | Kind::Workload | Kind::HttpRoute | Kind::TrafficSplit | Kind::TrafficTarget => {
+            let spec = fields.required(reader, "spec");
+            read_spec(reader, kind, metadata, &spec?)
+        }
+    };
+    fields.finish(reader);
+    object
+}
+
+fn read_spec(
+    reader: &mut Reader,
+    kind: Kind,
+    metadata: Option<Metadata>,
+    spec: &Field<'_>,
+) -> Option<Object> {
+    // Without metadata the object is refused already; its spec is read all the same, to tell all at once.
+    let metadata = metadata.unwrap_or_default();
+    match kind {
+        Kind::Service => kubernetes::service(reader, metadata, spec).map(Object::Service),
+        Kind::Workload => workload::read(reader, metadata, spec).map(Object::Workload),
+        Kind::HttpRoute => gateway::read(reader, metadata, spec).map(Object::HttpRoute),
+        Kind::TrafficSplit => smi::split(reader, metadata, spec).map(Object::TrafficSplit),
+        Kind::TrafficTarget => smi::target(reader, metadata, spec).map(Object::TrafficTarget),
+        Kind::Namespace | Kind::ServiceAccount | Kind::TcpRoute | Kind::HttpRouteGroup => None,
+    }
 }

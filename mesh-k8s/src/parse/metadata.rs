@@ -1,0 +1,148 @@
+//! `metadata`, and the options that stand in its labels and annotations.
+
+use std::collections::BTreeMap;
+
+use mesh_core::{
+    identity::CONTROLLER,
+    name::{is_dns_label, is_dns_name},
+    policy::{DefaultAction, TlsMode},
+};
+
+use crate::{
+    labels,
+    nearest::nearest,
+    object::Name,
+    parse::{
+        kinds::Kind,
+        reader::{Field, Reader},
+    },
+};
+
+/// Why the controller's own identity is refused.
+pub(crate) const RESERVED: &str = "mesh-system/mesh-controller is the controller's own identity";
+
+const DEFAULT_POLICIES: [(&str, DefaultAction); 4] = [
+    ("allow", DefaultAction::Allow),
+    ("authenticated", DefaultAction::Authenticated),
+    ("deny", DefaultAction::Deny),
+    ("smi", DefaultAction::Smi),
+];
+
+const TLS_MODES: [(&str, TlsMode); 2] = [("permissive", TlsMode::Permissive), ("strict", TlsMode::Strict)];
+
+/// What is read of `metadata`.
+#[derive(Debug, Default)]
+pub(crate) struct Metadata {
+    pub(crate) name: Name,
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) default_policy: Option<DefaultAction>,
+    pub(crate) mtls: Option<TlsMode>,
+}
+
+impl Default for Name {
+    fn default() -> Self {
+        Self { namespace: "".into(), name: "".into() }
+    }
+}
+
+impl Name {
+    /// True for the reserved name that nobody may run under.
+    pub(crate) fn is_controller(&self) -> bool {
+        (&*self.namespace, &*self.name) == CONTROLLER
+    }
+}
+
+impl Metadata {
+    /// Reads and checks it. None: it lacks a usable name.
+    pub(crate) fn read(reader: &mut Reader, field: &Field<'_>, kind: Kind) -> Option<Self> {
+        let mut fields = reader.fields(field);
+        let (is_valid, what): (fn(&str) -> bool, _) = match kind {
+            Kind::Namespace | Kind::Service => {
+                (is_dns_label, "a name of at most 63 characters (RFC 1123 label)")
+            }
+            _ => (is_dns_name, "a name (RFC 1123)"),
+        };
+        let name = fields.required(reader, "name").and_then(|f| reader.name(&f, is_valid, what));
+        let namespace = match fields.optional("namespace") {
+            Some(f) if kind == Kind::Namespace => {
+                reader.refuse(f.line(), &f.path, "a Namespace lies in no namespace", "remove the field");
+                None
+            }
+            Some(f) => reader.name(&f, is_dns_label, "a namespace (RFC 1123 label)"),
+            None => Some("default"),
+        };
+        let mut metadata = Self::default();
+        if let Some(f) = fields.optional("labels") {
+            let entries = reader.entries(&f);
+            metadata.options(reader, &entries, kind);
+            metadata.labels = reader.texts(&entries);
+        }
+        if let Some(f) = fields.optional("annotations") {
+            let entries = reader.entries(&f);
+            metadata.options(reader, &entries, kind);
+            reader.texts(&entries);
+        }
+        fields.ignore(&[
+            "creationTimestamp",
+            "deletionGracePeriodSeconds",
+            "deletionTimestamp",
+            "finalizers",
+            "generateName",
+            "generation",
+            "managedFields",
+            "ownerReferences",
+            "resourceVersion",
+            "selfLink",
+            "uid",
+        ]);
+        fields.finish(reader);
+        metadata.name = Name { namespace: namespace?.into(), name: name?.into() };
+        Some(metadata)
+    }
+
+    /// Reads the mesh's own options among labels or annotations.
+    fn options(&mut self, reader: &mut Reader, entries: &[(&str, Field<'_>)], kind: Kind) {
+        let has_effect = |key: &str| match kind {
+            Kind::Namespace => true,
+            Kind::Workload => key == labels::MTLS,
+            _ => false,
+        };
+        // What is no text is reported with the other labels.
+        let ours = |(key, value): &&(&str, Field<'_>)| {
+            key.starts_with(labels::PREFIX) && value.node.text().is_some()
+        };
+        for (key, value) in entries.iter().filter(ours) {
+            match *key {
+                labels::INJECT => {}
+                labels::DEFAULT_POLICY if has_effect(key) => {
+                    let chosen = reader.choice(value, &DEFAULT_POLICIES);
+                    set(reader, value, &mut self.default_policy, chosen);
+                }
+                labels::MTLS if has_effect(key) => {
+                    let chosen = reader.choice(value, &TLS_MODES);
+                    set(reader, value, &mut self.mtls, chosen);
+                }
+                labels::DEFAULT_POLICY | labels::MTLS => {
+                    let message = format!("{key} has no effect on a {}", kind.as_str());
+                    reader.refuse(value.line(), &value.path, message, "put it on the Namespace");
+                }
+                _ => {
+                    let remedy = match nearest(key, labels::ALL) {
+                        Some(name) => format!("did you mean {name:?}?"),
+                        None => format!("known: {}", labels::ALL.join(", ")),
+                    };
+                    reader.refuse(value.line(), &value.path, "the option is unknown", remedy);
+                }
+            }
+        }
+    }
+}
+
+/// Label and annotation can both say it, but must agree.
+fn set<T: Copy + PartialEq>(reader: &mut Reader, field: &Field<'_>, slot: &mut Option<T>, chosen: Option<T>) {
+    if slot.is_some() && chosen.is_some() && *slot != chosen {
+        let message = "label and annotation of this name say different things";
+        reader.refuse(field.line(), &field.path, message, "keep one of them");
+    }
+    *slot = slot.or(chosen);
+}

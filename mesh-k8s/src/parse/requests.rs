@@ -1,0 +1,217 @@
+//! Conditions on requests, as HTTPRoute and HTTPRouteGroup write them.
+
+use http::{HeaderName, Method};
+use mesh_core::{
+    matching::{PathMatch, Pattern, RequestMatch, ValueMatch},
+    path::normalise,
+};
+
+use crate::parse::{
+    reader::{Field, Reader},
+    tree::Value,
+};
+
+/// Longest value of a condition, in bytes (Gateway API allows 4096 for header values, 1024 for paths).
+const MAX_VALUE: usize = 4096;
+
+const METHODS: [(&str, &Method); 9] = [
+    ("GET", &Method::GET),
+    ("HEAD", &Method::HEAD),
+    ("POST", &Method::POST),
+    ("PUT", &Method::PUT),
+    ("DELETE", &Method::DELETE),
+    ("CONNECT", &Method::CONNECT),
+    ("OPTIONS", &Method::OPTIONS),
+    ("TRACE", &Method::TRACE),
+    ("PATCH", &Method::PATCH),
+];
+
+#[derive(Clone, Copy)]
+enum PathKind {
+    Exact,
+    Prefix,
+    Regex,
+}
+
+/// One HTTPRouteMatch (Gateway API).
+pub(crate) fn route_match(reader: &mut Reader, item: &Field<'_>) -> RequestMatch {
+    let mut fields = reader.fields(item);
+    let path = fields.optional("path").and_then(|f| path(reader, &f));
+    let methods =
+        fields.optional("method").and_then(|f| reader.choice(&f, &METHODS)).cloned().into_iter().collect();
+    let mut found = RequestMatch { path, methods, ..RequestMatch::default() };
+    if let Some(list) = fields.optional("headers") {
+        for item in reader.list(&list) {
+            let Some((name, value, line)) = named_value(reader, &item) else { continue };
+            let Some(name) = header_name(reader, &name, &item) else { continue };
+            if found.headers.iter().any(|(n, _)| *n == name) {
+                let message = format!("header {name} is there twice");
+                reader.refuse(line, &item.path, message, "keep one of them");
+            }
+            found.headers.push((name, value));
+        }
+    }
+    if let Some(list) = fields.optional("queryParams") {
+        for item in reader.list(&list) {
+            let Some((name, value, line)) = named_value(reader, &item) else { continue };
+            if found.query.iter().any(|(n, _)| *n == name) {
+                let message = format!("query parameter {name:?} is there twice");
+                reader.refuse(line, &item.path, message, "keep one of them");
+            }
+            found.query.push((name, value));
+        }
+    }
+    fields.finish(reader);
+    found
+}
+
+fn path(reader: &mut Reader, field: &Field<'_>) -> Option<PathMatch> {
+    const KINDS: [(&str, PathKind); 3] = [
+        ("Exact", PathKind::Exact),
+        ("PathPrefix", PathKind::Prefix),
+        ("RegularExpression", PathKind::Regex),
+    ];
+    let mut fields = reader.fields(field);
+    let kind = fields.optional("type").map_or(Some(PathKind::Prefix), |f| reader.choice(&f, &KINDS));
+    let value = fields.optional("value");
+    fields.finish(reader);
+    let Some(value) = value else {
+        return match kind? {
+            PathKind::Prefix => None,
+            PathKind::Exact => Some(PathMatch::Exact("/".to_owned())),
+            PathKind::Regex => {
+                reader.refuse(
+                    field.line(),
+                    &format!("{}.value", field.path),
+                    "the field is missing",
+                    "add \"value:\"",
+                );
+                None
+            }
+        };
+    };
+    match kind? {
+        PathKind::Exact => plain_path(reader, &value).map(PathMatch::Exact),
+        PathKind::Prefix => plain_path(reader, &value).map(PathMatch::Prefix),
+        PathKind::Regex => pattern(reader, &value, Pattern::whole).map(PathMatch::Regex),
+    }
+}
+
+/// A path in the form in which requests are compared: another form could never match.
+fn plain_path(reader: &mut Reader, field: &Field<'_>) -> Option<String> {
+    let text = reader.text(field)?;
+    if text.len() > MAX_VALUE || !text.starts_with('/') || text.contains(['?', '#']) {
+        reader.expected(field, "a path", "begin it with \"/\", and leave out query and fragment");
+        return None;
+    }
+    match normalise(text) {
+        Ok(normal) if normal == text => Some(text.to_owned()),
+        Ok(normal) => {
+            let remedy = format!("requests are compared in normal form: write {normal:?}");
+            reader.expected(field, "a path in normal form", remedy);
+            None
+        }
+        Err(_) => {
+            reader.expected(
+                field,
+                "a path that can be read in one way only",
+                "leave out %2F, \"\\\" and \"..\"",
+            );
+            None
+        }
+    }
+}
+
+/// `name`, `type` and `value` of a header or query condition.
+fn named_value(reader: &mut Reader, item: &Field<'_>) -> Option<(String, ValueMatch, u32)> {
+    let mut fields = reader.fields(item);
+    let is_regex = fields
+        .optional("type")
+        .map_or(Some(false), |f| reader.choice(&f, &[("Exact", false), ("RegularExpression", true)]));
+    let name = fields.required(reader, "name").and_then(|f| reader.text(&f));
+    let value = fields.required(reader, "value");
+    fields.finish(reader);
+    let value = value?;
+    let value = if is_regex? {
+        ValueMatch::Regex(pattern(reader, &value, Pattern::whole)?)
+    } else {
+        ValueMatch::Exact(bounded(reader, &value)?.to_owned())
+    };
+    Some((name?.to_owned(), value, item.line()))
+}
+
+fn bounded<'a>(reader: &mut Reader, field: &Field<'a>) -> Option<&'a str> {
+    let text = reader.text(field)?;
+    if text.len() > MAX_VALUE {
+        reader.expected(field, &format!("a value of at most {MAX_VALUE} bytes"), "shorten it");
+        return None;
+    }
+    Some(text)
+}
+
+fn header_name(reader: &mut Reader, name: &str, field: &Field<'_>) -> Option<HeaderName> {
+    let parsed = HeaderName::from_bytes(name.as_bytes()).ok();
+    if parsed.is_none() {
+        let message = format!("{name:?} is not the name of a header");
+        reader.refuse(field.line(), &field.path, message, "use letters, digits and '-'");
+    }
+    parsed
+}
+
+fn pattern(
+    reader: &mut Reader,
+    field: &Field<'_>,
+    compile: fn(&str) -> Result<Pattern, mesh_core::matching::PatternError>,
+) -> Option<Pattern> {
+    let text = reader.text(field)?;
+    if !reader.count_pattern(field) {
+        return None;
+    }
+    match compile(text) {
+        Ok(pattern) => Some(pattern),
+        Err(error) => {
+            let message = format!("{}: {error}", field.node.value);
+            let remedy = "write it in the syntax of Rust's regex crate: no look-around, no back-references";
+            reader.refuse(field.line(), &field.path, message, remedy);
+            None
+        }
+    }
+}
+
+/// One match of an HTTPRouteGroup (SMI specs v1alpha4), with its name.
+pub(crate) fn group_match(reader: &mut Reader, item: &Field<'_>) -> Option<(String, RequestMatch)> {
+    let mut fields = reader.fields(item);
+    let name = fields.required(reader, "name").and_then(|f| reader.text(&f));
+    let path = fields.optional("pathRegex").and_then(|f| pattern(reader, &f, Pattern::start));
+    let mut found = RequestMatch { path: path.map(PathMatch::Regex), ..RequestMatch::default() };
+    if let Some(list) = fields.optional("methods") {
+        let mut all = false;
+        for item in reader.list(&list) {
+            if item.node.text() == Some("*") {
+                all = true;
+            } else {
+                found.methods.extend(reader.choice(&item, &METHODS).cloned());
+            }
+        }
+        if all {
+            found.methods.clear();
+        }
+    }
+    if let Some(headers) = fields.optional("headers") {
+        // The specification's text shows one mapping, its published schema a list of mappings.
+        let maps = match &headers.node.value {
+            Value::List(_) => reader.list(&headers),
+            _ => vec![headers],
+        };
+        for map in &maps {
+            for (name, value) in reader.entries(map) {
+                let Some(name) = header_name(reader, name, &value) else { continue };
+                if let Some(pattern) = pattern(reader, &value, Pattern::whole) {
+                    found.headers.push((name, ValueMatch::Regex(pattern)));
+                }
+            }
+        }
+    }
+    fields.finish(reader);
+    Some((name?.to_owned(), found))
+}
