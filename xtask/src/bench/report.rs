@@ -83,7 +83,7 @@ impl Report {
             self.connections
         );
         println!(
-            "{:<8}{:>16}{:>10}{:>10}{:>10}{:>22}",
+            "{:<8}{:>16}{:>10}{:>10}{:>10}{:>26}",
             "path", "CPU us/request", "req/s", "p50 ms", "p99 ms", "idle RSS MB (2 proxies)"
         );
         for series in &self.series {
@@ -93,7 +93,7 @@ impl Report {
             let rss: Vec<String> =
                 series.idle_rss.iter().map(|bytes| format!("{:.1}", *bytes as f64 / 1e6)).collect();
             println!(
-                "{:<8}{:>16}{:>10}{:>10}{:>10}{:>22}",
+                "{:<8}{:>16}{:>10}{:>10}{:>10}{:>26}",
                 series.name,
                 number(series.cpu_per_request(), 1),
                 number(series.rate(), 0),

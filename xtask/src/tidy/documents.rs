@@ -1,6 +1,5 @@
-//! Rules that keep the documents true: ports, metrics, reasons and links.
+//! Rules that keep the documents true: ports, reasons and links.
 
-use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
 use proc_macro2::{TokenStream, TokenTree};
@@ -9,20 +8,12 @@ use super::Finding;
 use super::source::{SourceFile, Tree};
 
 const ARCHITECTURE: &str = "ARCHITECTURE.md";
-const METRICS: &str = "docs/metrics.md";
 const REASONS: &str = "docs/reasons.md";
 const PORTS_SOURCE: &str = "mesh-core/src/ports.rs";
 const REASONS_SOURCE: &str = "mesh-core/src/reason.rs";
-/// Folders whose string literals may be names of metrics.
-const METRIC_SOURCES: [&str; 2] = ["mesh-proxy/src/", "mesh-controller/src/"];
-/// Literals that look like a metric and are the name of a crate, as logs know it.
-const CRATES: [&str; 7] =
-    ["mesh_core", "mesh_proto", "mesh_k8s", "mesh_proxy", "mesh_controller", "mesh_cli", "mesh_testkit"];
-
 /// Findings in all documents.
 pub(crate) fn check(tree: &Tree) -> Vec<Finding> {
     let mut findings = check_ports(tree);
-    findings.extend(check_metrics(tree));
     findings.extend(check_reasons(tree));
     for file in tree.files.iter().filter(|file| file.path.ends_with(".md")) {
         findings.extend(check_links(file, &|path| tree.exists(path)));
@@ -48,45 +39,17 @@ fn check_ports(tree: &Tree) -> Vec<Finding> {
     findings
 }
 
-/// The metrics of the code and those of the page are the same.
-fn check_metrics(tree: &Tree) -> Vec<Finding> {
-    let mut in_code: BTreeMap<String, String> = BTreeMap::new();
-    for file in METRIC_SOURCES.iter().flat_map(|folder| tree.below(folder)) {
-        if file.is_rust() && !file.is_test() {
-            for (line, literal) in literals(&file.text_before_tests()) {
-                if is_metric(&literal) {
-                    in_code.entry(literal).or_insert_with(|| format!("{}:{line}", file.path));
-                }
-            }
-        }
-    }
-    let page = tree.text(METRICS);
-    let mut findings = Vec::new();
-    for (name, place) in &in_code {
-        if !words(page).any(|word| word == name) {
-            findings.push(Finding::new(place, format!("{name} is not in {METRICS}"), "describe it there"));
-        }
-    }
-    for (number, name) in first_cells(page) {
-        if is_metric(name) && !in_code.contains_key(name) {
-            let problem = format!("{name} is not in the code");
-            findings.push(Finding::at(METRICS, number, problem, "cut it, or export it"));
-        }
-    }
-    findings
-}
-
-/// The reasons of the code and those of the page are the same.
+/// The reasons of the code and those of the page are the same, with their statuses and what to do.
 fn check_reasons(tree: &Tree) -> Vec<Finding> {
     let source = tree.file(REASONS_SOURCE).map(SourceFile::text_before_tests).unwrap_or_default();
+    let page = tree.text(REASONS);
     let is_code = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_uppercase() || c == '_');
-    let in_code: Vec<(usize, String)> =
-        literals(&source).into_iter().filter(|(_, text)| is_code(text)).collect();
     let in_page: Vec<(usize, &str)> =
-        first_cells(tree.text(REASONS)).into_iter().filter(|(_, text)| is_code(text)).collect();
+        first_cells(page).into_iter().filter(|(_, text)| is_code(text)).collect();
     let mut findings = Vec::new();
-    for (line, code) in &in_code {
-        if !in_page.iter().any(|(_, other)| other == code) {
+    let literals = literals(&source);
+    for (index, (line, code)) in literals.iter().enumerate().filter(|(_, (_, text))| is_code(text)) {
+        let Some((row, _)) = in_page.iter().find(|(_, other)| other == code) else {
             let problem = format!("{code} has no row in {REASONS}");
             findings.push(Finding::at(
                 REASONS_SOURCE,
@@ -94,10 +57,19 @@ fn check_reasons(tree: &Tree) -> Vec<Finding> {
                 problem,
                 "add a row: what happened, what to do",
             ));
+            continue;
+        };
+        let hint = literals.get(index + 1).map_or("", |(_, hint)| hint);
+        let statuses = source.lines().nth(line - 1).and_then(|line| line.split_once(&format!("\"{code}\",")));
+        let statuses = statuses.map_or("", |(_, rest)| rest).split(',').map(str::trim);
+        let text = page.lines().nth(row - 1).unwrap_or_default();
+        for expected in std::iter::once(hint).chain(statuses).filter(|expected| !says(text, expected)) {
+            let problem = format!("the row of {code} does not say `{expected}`");
+            findings.push(Finding::at(REASONS, *row, problem, "write what mesh-core/src/reason.rs says"));
         }
     }
     for (line, code) in in_page {
-        if !in_code.iter().any(|(_, other)| other == code) {
+        if !literals.iter().any(|(_, other)| other == code) {
             findings.push(Finding::at(
                 REASONS,
                 line,
@@ -107,6 +79,12 @@ fn check_reasons(tree: &Tree) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// True if a row says something, be it `Not Found` for `NOT_FOUND`.
+fn says(row: &str, expected: &str) -> bool {
+    let plain = |text: &str| text.to_uppercase().replace('_', " ");
+    plain(row).contains(&plain(expected))
 }
 
 /// Every link to a file of the repository leads somewhere.
@@ -141,21 +119,13 @@ fn normal(path: &Path) -> PathBuf {
     result
 }
 
-fn is_metric(text: &str) -> bool {
-    let name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
-    text.len() > "mesh_".len()
-        && text.starts_with("mesh_")
-        && text.chars().all(name)
-        && !CRATES.contains(&text)
-}
-
 /// What stands between characters that no name has.
-fn words(text: &str) -> impl Iterator<Item = &str> {
+pub(super) fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').filter(|word| !word.is_empty())
 }
 
 /// The first cell of each row of the tables of a page, bare of its quotes, with its line.
-fn first_cells(page: &str) -> Vec<(usize, &str)> {
+pub(super) fn first_cells(page: &str) -> Vec<(usize, &str)> {
     let rows =
         page.lines().enumerate().filter_map(|(index, line)| Some((index + 1, line.strip_prefix('|')?)));
     rows.filter_map(|(line, row)| Some((line, row.split('|').next()?.trim().trim_matches('`')))).collect()

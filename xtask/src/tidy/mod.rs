@@ -4,6 +4,7 @@ mod crates;
 mod dependencies;
 mod documents;
 mod licences;
+mod metrics;
 mod sizes;
 mod source;
 mod text;
@@ -64,6 +65,7 @@ fn check() -> Result<Vec<Finding>> {
         }
     }
     findings.extend(documents::check(&tree));
+    findings.extend(metrics::check(&tree));
     findings.extend(crates::check(&tree, &workspace::metadata(["--no-deps"])?));
     findings.extend(dependencies::check()?);
     findings.extend(licences::check(&tree)?);

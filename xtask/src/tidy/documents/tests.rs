@@ -17,25 +17,28 @@ fn ports_are_named() {
 }
 
 #[test]
-fn metrics_are_described() {
-    let code = "//! X.\nfn f() { register!(\"mesh_a_total\", \"mesh_proxy\"); }\n#[cfg(test)]\nmod tests {\n\"mesh_b\"\n}\n";
-    let files = |page| Tree::sample([("mesh-proxy/src/m.rs", code), (METRICS, page)]);
-    assert_eq!(check_metrics(&files("| `mesh_a_total` | all of them |\n")), []);
-    let found = lines(&check_metrics(&files("| `mesh_a` | all of them |\n")));
-    assert_eq!(found.len(), 2, "{found:?}");
-    assert!(found[0].starts_with("mesh-proxy/src/m.rs:2: mesh_a_total is not in docs"), "{found:?}");
-    assert!(found[1].starts_with("docs/metrics.md:1: mesh_a is not in the code"), "{found:?}");
-}
-
-#[test]
 fn reasons_are_explained() {
-    let code = "//! X.\nreasons! {\n    Denied = \"AUTHZ_DENIED\", FORBIDDEN,\n        \"allow it\";\n}\n";
+    let code =
+        "//! X.\nreasons! {\n    Denied = \"AUTHZ_DENIED\", NOT_FOUND, Internal,\n        \"allow it\";\n}\n";
     let files = |page| Tree::sample([(REASONS_SOURCE, code), (REASONS, page)]);
-    assert_eq!(check_reasons(&files("| Code | Meaning |\n| --- | --- |\n| `AUTHZ_DENIED` | no |\n")), []);
+    assert_eq!(
+        check_reasons(&files(
+            "| Code |\n| --- |\n| `AUTHZ_DENIED` | 404 Not Found | Internal (13) | Allow it |\n"
+        )),
+        []
+    );
     let found = lines(&check_reasons(&files("AUTHZ_DENIED\n| `OTHER` | no |\n")));
     assert_eq!(found.len(), 2, "{found:?}");
     assert!(found[0].starts_with("mesh-core/src/reason.rs:3: AUTHZ_DENIED has no row"), "{found:?}");
     assert!(found[1].starts_with("docs/reasons.md:2: OTHER is no reason"), "{found:?}");
+    let found =
+        lines(&check_reasons(&files("| `AUTHZ_DENIED` | 403 Forbidden | Internal (13) | Deny it |\n")));
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(
+        found[0].starts_with("docs/reasons.md:1: the row of AUTHZ_DENIED does not say `allow it`"),
+        "{found:?}"
+    );
+    assert!(found[1].contains("does not say `NOT_FOUND`"), "{found:?}");
 }
 
 #[test]
