@@ -9,12 +9,20 @@
 
 mod admin;
 pub mod app;
+mod backoff;
+mod balance;
 pub mod config;
 mod control;
+mod detect;
 mod drain;
+mod http;
 mod identity;
+mod inbound;
 mod listeners;
 pub mod logging;
+mod net;
+mod outbound;
+mod pool;
 mod runtime;
 mod telemetry;
 mod tls;

@@ -1,16 +1,48 @@
 //! One worker: it accepts on all listeners and carries connections, on one thread.
+//!
+//! Everything that requests touch lives here, owned by the thread: no locks, no sharing with other workers.
 
-use std::sync::Arc;
+mod accept;
+mod latest;
 
-use tokio::sync::watch;
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    net::SocketAddr,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use mesh_core::{
+    config::WorkloadConfig,
+    edge::{Direction, EdgeKey},
+    protocol::Protocol,
+    reason::Reason,
+};
+use tokio::sync::{Notify, watch};
 
 use crate::{
+    balance::Endpoints,
     config::Config,
     control::Control,
     drain::Drain,
+    http::serve::draining,
     listeners::Listeners,
-    telemetry::{Shard, access_log::AccessLog},
+    outbound::Destinations,
+    pool::Upstream,
+    telemetry::{EdgeStats, Shard, access_log::AccessLog},
+    tls::TlsEpoch,
 };
+
+use self::latest::Latest;
+
+/// How often idle connections and unused destinations are looked for.
+const SWEEP: Duration = Duration::from_secs(2);
+/// How long connections to the application stay idle: common servers close them after 5 s.
+const KEEP_APP_IDLE: Duration = Duration::from_secs(4);
+/// Addresses of the application that are kept; more are used without keeping.
+const MAX_APPS: usize = 64;
 
 /// What one worker works with.
 pub(crate) struct WorkerContext {
@@ -30,8 +62,164 @@ pub(crate) struct WorkerContext {
     pub drain: watch::Receiver<Drain>,
 }
 
+/// The state of one worker, shared by its tasks.
+pub(crate) struct Worker {
+    /// The proxy's configuration.
+    pub config: Arc<Config>,
+    /// What the controller says.
+    pub control: Control,
+    /// Where this worker counts.
+    pub shard: Arc<Shard>,
+    /// Where requests are logged.
+    pub access_log: AccessLog,
+    /// Destinations that were asked for.
+    pub destinations: Destinations,
+    /// Endpoints that they lead to.
+    pub endpoints: Endpoints,
+    workload: Latest<WorkloadConfig>,
+    tls: Latest<TlsEpoch>,
+    apps: RefCell<HashMap<SocketAddr, Rc<Upstream>>>,
+    drain: watch::Receiver<Drain>,
+    connections: Cell<usize>,
+    last_ended: Notify,
+}
+
+impl Worker {
+    fn new(context: WorkerContext) -> (Rc<Self>, watch::Receiver<Listeners>) {
+        let worker = Self {
+            workload: Latest::new(context.control.workload()),
+            tls: Latest::new(context.control.tls()),
+            config: context.config,
+            control: context.control,
+            shard: context.shard,
+            access_log: context.access_log,
+            destinations: Destinations::default(),
+            endpoints: Endpoints::default(),
+            apps: RefCell::default(),
+            drain: context.drain,
+            connections: Cell::new(0),
+            last_ended: Notify::new(),
+        };
+        (Rc::new(worker), context.listeners)
+    }
+
+    /// The newest configuration of the workload.
+    pub(crate) fn workload(&self) -> Option<Arc<WorkloadConfig>> {
+        self.workload.get()
+    }
+
+    /// Tells of changes of the workload's configuration.
+    pub(crate) fn workload_changes(&self) -> watch::Receiver<Option<Arc<WorkloadConfig>>> {
+        self.control.workload()
+    }
+
+    /// The newest certificate.
+    pub(crate) fn tls(&self) -> Option<Arc<TlsEpoch>> {
+        self.tls.get()
+    }
+
+    /// The newest certificate, once there is one.
+    ///
+    /// # Errors
+    /// [`Reason::DiscoveryUnavailable`], when there is none within the configured time.
+    pub(crate) async fn wait_for_tls(&self) -> Result<Arc<TlsEpoch>, Reason> {
+        match self.tls() {
+            Some(epoch) => Ok(epoch),
+            None => {
+                let waited = Box::pin(self.tls.wait(self.config.discovery_wait)).await;
+                waited.ok_or(Reason::DiscoveryUnavailable)
+            }
+        }
+    }
+
+    /// Tells when to end.
+    pub(crate) fn drain(&self) -> watch::Receiver<Drain> {
+        self.drain.clone()
+    }
+
+    /// True when no new work should begin on an open connection.
+    pub(crate) fn is_draining(&self) -> bool {
+        *self.drain.borrow() != Drain::Running
+    }
+
+    /// Counts a connection that was refused before its edge was known.
+    pub(crate) fn refused(&self, direction: Direction, reason: Reason) {
+        self.shard.refused(direction, reason);
+        tracing::debug!(direction = direction.as_str(), reason = reason.code(), "connection refused");
+    }
+
+    /// The edge of calls that reached nothing yet.
+    pub(crate) fn bare_edge(&self, direction: Direction, protocol: Protocol) -> Arc<EdgeStats> {
+        let own = self.workload().map(|workload| workload.identity.clone());
+        let (source, destination) = match direction {
+            Direction::Outbound => (own, None),
+            Direction::Inbound => (None, own),
+        };
+        self.shard.edge(&EdgeKey {
+            direction,
+            source,
+            destination,
+            service: None,
+            backend: None,
+            destination_workload: None,
+            rule: None,
+            protocol,
+            secured: false,
+        })
+    }
+
+    /// Connections to the application at `address`.
+    pub(crate) fn app(&self, address: SocketAddr) -> Rc<Upstream> {
+        let mut apps = self.apps.borrow_mut();
+        if let Some(app) = apps.get(&address) {
+            return Rc::clone(app);
+        }
+        let app = Upstream::new(address, None, KEEP_APP_IDLE);
+        if apps.len() < MAX_APPS {
+            apps.insert(address, Rc::clone(&app));
+        }
+        app
+    }
+
+    fn sweep(&self) {
+        let now = Instant::now();
+        self.destinations.sweep(now);
+        self.endpoints.sweep(now);
+        for app in self.apps.borrow().values() {
+            app.sweep(now);
+        }
+    }
+}
+
 /// Runs until drained. Called inside a `LocalSet` on the worker's thread.
 pub(crate) async fn run(context: WorkerContext) {
-    let mut drain = context.drain;
-    let _ended = drain.wait_for(|state| *state != Drain::Running).await;
+    let index = context.index;
+    let (worker, listeners) = Worker::new(context);
+    let mut drain = worker.drain();
+    let sweeping = async {
+        let mut ticks = tokio::time::interval(SWEEP);
+        loop {
+            ticks.tick().await;
+            worker.sweep();
+        }
+    };
+    tokio::select! {
+        () = accept::follow(&worker, listeners) => {}
+        () = sweeping => {}
+        () = draining(&mut drain) => {}
+    }
+    // Nothing is accepted any more; what runs was told the same and ends by itself, or is dropped with the LocalSet.
+    tracing::debug!(index, connections = worker.connections.get(), "worker drains");
+    tokio::select! {
+        () = worker.all_ended() => {}
+        _ = drain.wait_for(|state| *state == Drain::Stopped) => {}
+    }
+}
+
+impl Worker {
+    async fn all_ended(&self) {
+        while self.connections.get() > 0 {
+            self.last_ended.notified().await;
+        }
+    }
 }

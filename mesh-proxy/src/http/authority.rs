@@ -1,0 +1,165 @@
+//! Which host a request names, and how its head is written for the next connection.
+
+use std::borrow::Cow;
+
+use http::{
+    HeaderValue, Request, Uri, Version,
+    header::{COOKIE, HOST},
+    uri::{Authority, PathAndQuery, Scheme},
+};
+use mesh_core::{path, reason::Reason};
+
+use super::headers::only_host;
+use crate::pool::Wire;
+
+/// The host as it was written: the target's own authority (absolute-form, `:authority`), else the `host` field.
+///
+/// # Errors
+/// [`Reason::BadRequest`] when there is none, when there are several, or when both exist and differ (RFC 9112 section
+/// 3.2, RFC 9113 section 8.3.1).
+pub(crate) fn host<B>(request: &Request<B>) -> Result<&str, Reason> {
+    let field = only_host(request.headers()).map_err(|()| Reason::BadRequest)?;
+    let field = field.map(|value| value.to_str().map_err(|_| Reason::BadRequest)).transpose()?;
+    match (request.uri().authority(), field) {
+        (Some(target), Some(field)) if !target.as_str().eq_ignore_ascii_case(field) => {
+            Err(Reason::BadRequest)
+        }
+        (Some(target), _) => Ok(target.as_str()),
+        (None, Some(field)) if !field.is_empty() => Ok(field),
+        (None, _) => Err(Reason::BadRequest),
+    }
+}
+
+/// The path in the one reading that everybody shares.
+///
+/// # Errors
+/// [`Reason::PathAmbiguous`].
+pub(crate) fn normal_path(uri: &Uri) -> Result<Cow<'_, str>, Reason> {
+    path::normalise(uri.path()).map_err(|_| Reason::PathAmbiguous)
+}
+
+/// Replaces the path, keeps the query.
+pub(crate) fn set_path(uri: &mut Uri, path: &str) -> Result<(), Reason> {
+    let text = match uri.query() {
+        Some(query) => format!("{path}?{query}"),
+        None => path.to_owned(),
+    };
+    let mut parts = std::mem::take(uri).into_parts();
+    parts.path_and_query = Some(PathAndQuery::try_from(text).map_err(|_| Reason::PathAmbiguous)?);
+    *uri = Uri::from_parts(parts).map_err(|_| Reason::BadRequest)?;
+    Ok(())
+}
+
+/// Writes the head for a connection that speaks `wire`.
+///
+/// # Errors
+/// [`Reason::BadRequest`] when the host cannot be written there.
+pub(crate) fn write_for<B>(request: &mut Request<B>, wire: Wire) -> Result<(), Reason> {
+    let came_as = request.version();
+    match (wire, came_as) {
+        (Wire::H1, Version::HTTP_2) => {
+            join_cookies(request);
+            to_origin_form(request)
+        }
+        (Wire::H1, _) => to_origin_form(request),
+        (Wire::H2, Version::HTTP_2) | (Wire::H1OverH2, Version::HTTP_2) => Ok(()),
+        (Wire::H2, _) => to_http2(request),
+        // Relative target and `host` travel as they are; the other side writes them to HTTP/1 again.
+        (Wire::H1OverH2, _) => to_origin_form(request),
+    }
+}
+
+fn to_origin_form<B>(request: &mut Request<B>) -> Result<(), Reason> {
+    *request.version_mut() = Version::HTTP_11;
+    let Some(authority) = request.uri().authority() else { return Ok(()) };
+    let host = HeaderValue::from_str(authority.as_str()).map_err(|_| Reason::BadRequest)?;
+    request.headers_mut().insert(HOST, host);
+    let mut parts = std::mem::take(request.uri_mut()).into_parts();
+    (parts.scheme, parts.authority) = (None, None);
+    parts.path_and_query.get_or_insert_with(|| PathAndQuery::from_static("/"));
+    *request.uri_mut() = Uri::from_parts(parts).map_err(|_| Reason::BadRequest)?;
+    Ok(())
+}
+
+fn to_http2<B>(request: &mut Request<B>) -> Result<(), Reason> {
+    *request.version_mut() = Version::HTTP_2;
+    let host = request.headers_mut().remove(HOST);
+    let mut parts = std::mem::take(request.uri_mut()).into_parts();
+    parts.scheme = Some(Scheme::HTTP);
+    if parts.authority.is_none() {
+        let host = host.ok_or(Reason::BadRequest)?;
+        parts.authority = Some(Authority::try_from(host.as_bytes()).map_err(|_| Reason::BadRequest)?);
+    }
+    parts.path_and_query.get_or_insert_with(|| PathAndQuery::from_static("/"));
+    *request.uri_mut() = Uri::from_parts(parts).map_err(|_| Reason::BadRequest)?;
+    Ok(())
+}
+
+/// HTTP/2 may split cookies into several fields, HTTP/1 may not (RFC 9113 section 8.2.3).
+fn join_cookies<B>(request: &mut Request<B>) {
+    let mut all = request.headers().get_all(COOKIE).iter();
+    if all.next().is_none() || all.next().is_none() {
+        return;
+    }
+    let parts: Vec<&[u8]> = request.headers().get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if let Ok(joined) = HeaderValue::from_bytes(&parts.join(&b"; "[..])) {
+        request.headers_mut().insert(COOKIE, joined);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(uri: &str, version: Version, host: &[&str]) -> Request<()> {
+        let mut request = Request::builder().uri(uri).version(version);
+        for value in host {
+            request = request.header(HOST, *value);
+        }
+        request.body(()).unwrap()
+    }
+
+    #[test]
+    fn the_target_wins_and_conflicts_are_refused() {
+        let check = |uri: &str, fields: &[&str], expected: Result<&str, Reason>| {
+            assert_eq!(host(&request(uri, Version::HTTP_11, fields)), expected, "{uri} {fields:?}");
+        };
+        check("/a", &["catalog:8080"], Ok("catalog:8080"));
+        check("http://catalog/a", &[], Ok("catalog"));
+        check("http://catalog/a", &["Catalog"], Ok("catalog"));
+        check("http://catalog/a", &["cart"], Err(Reason::BadRequest));
+        check("/a", &["catalog", "cart"], Err(Reason::BadRequest));
+        check("/a", &[], Err(Reason::BadRequest));
+        check("/a", &[""], Err(Reason::BadRequest));
+    }
+
+    #[test]
+    fn heads_are_written_for_the_next_connection() {
+        let mut absolute = request("http://catalog:80/a?b=1", Version::HTTP_11, &["catalog:80"]);
+        write_for(&mut absolute, Wire::H1).unwrap();
+        assert_eq!(absolute.uri(), "/a?b=1");
+        assert_eq!(&absolute.headers()[HOST], "catalog:80");
+
+        let mut upward = request("/a?b=1", Version::HTTP_11, &["catalog"]);
+        write_for(&mut upward, Wire::H2).unwrap();
+        assert_eq!(upward.uri(), "http://catalog/a?b=1");
+        assert!(upward.headers().get(HOST).is_none());
+
+        let mut downward = request("http://catalog/a", Version::HTTP_2, &[]);
+        downward.headers_mut().append(COOKIE, HeaderValue::from_static("a=1"));
+        downward.headers_mut().append(COOKIE, HeaderValue::from_static("b=2"));
+        write_for(&mut downward, Wire::H1).unwrap();
+        assert_eq!(downward.uri(), "/a");
+        assert_eq!(&downward.headers()[COOKIE], "a=1; b=2");
+        assert_eq!(&downward.headers()[HOST], "catalog");
+    }
+
+    #[test]
+    fn the_query_survives_a_new_path() {
+        let mut uri: Uri = "http://catalog/a/../b?c=%2e".parse().unwrap();
+        let path = normal_path(&uri).unwrap().into_owned();
+        set_path(&mut uri, &path).unwrap();
+        assert_eq!(uri, "http://catalog/b?c=%2e");
+        assert_eq!(normal_path(&"/a%2fb".parse().unwrap()), Err(Reason::PathAmbiguous));
+    }
+}

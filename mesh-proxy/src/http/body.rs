@@ -1,0 +1,151 @@
+//! Bodies that pass through: never buffered, never copied, counted on the way.
+
+use std::{
+    cell::Cell,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Buf, Bytes};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use mesh_core::reason::Reason;
+
+use super::exchange::Exchange;
+use crate::pool::Lease;
+
+/// The body of a forwarded request.
+pub(crate) struct RequestBody {
+    inner: Incoming,
+    /// None: there is no body.
+    counter: Option<Rc<Cell<u64>>>,
+}
+
+impl RequestBody {
+    /// Wraps the body that came; its bytes count for `exchange`.
+    pub(crate) fn new(inner: Incoming, exchange: &mut Exchange) -> Self {
+        let counter = (!inner.is_end_stream()).then(|| exchange.request_counter());
+        Self { inner, counter }
+    }
+
+    /// True when there is no body at all.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.counter.is_none()
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
+        if let (Some(Ok(frame)), Some(counter)) = (&frame, &self.counter)
+            && let Some(data) = frame.data_ref()
+        {
+            counter.set(counter.get() + data.remaining() as u64);
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+/// The body of a response: what came from upstream, or a short text of the proxy's own.
+pub(crate) struct ResponseBody {
+    source: Source,
+    /// None: somebody else counts.
+    exchange: Option<Exchange>,
+}
+
+enum Source {
+    Upstream {
+        inner: Incoming,
+        /// The upstream connection; free for others once this is dropped.
+        _lease: Lease,
+    },
+    Text(Option<Bytes>),
+}
+
+impl ResponseBody {
+    /// The body that came from upstream.
+    pub(crate) fn upstream(inner: Incoming, lease: Lease, mut exchange: Exchange) -> Self {
+        if inner.is_end_stream() {
+            exchange.finish();
+        }
+        Self { source: Source::Upstream { inner, _lease: lease }, exchange: Some(exchange) }
+    }
+
+    /// A text of the proxy's own.
+    pub(crate) fn text(text: Bytes, mut exchange: Exchange) -> Self {
+        exchange.response_bytes(text.len() as u64);
+        exchange.finish();
+        Self { source: Source::Text((!text.is_empty()).then_some(text)), exchange: Some(exchange) }
+    }
+
+    /// No body, and nothing to count.
+    pub(crate) fn none() -> Self {
+        Self { source: Source::Text(None), exchange: None }
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let this = self.get_mut();
+        let inner = match &mut this.source {
+            Source::Text(text) => return Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
+            Source::Upstream { inner, .. } => inner,
+        };
+        let frame = ready!(Pin::new(&mut *inner).poll_frame(cx));
+        let Some(exchange) = &mut this.exchange else { return Poll::Ready(frame) };
+        match &frame {
+            Some(Ok(frame)) => {
+                if let Some(data) = frame.data_ref() {
+                    exchange.response_bytes(data.remaining() as u64);
+                } else if let Some(trailers) = frame.trailers_ref() {
+                    exchange.trailers(trailers);
+                }
+                // The server may not ask again when it knows that this was all.
+                if frame.is_trailers() || inner.is_end_stream() {
+                    exchange.finish();
+                }
+            }
+            Some(Err(_)) => {
+                exchange.because(Reason::UpstreamReset);
+                exchange.finish();
+            }
+            None => exchange.finish(),
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.source {
+            Source::Upstream { inner, .. } => inner.is_end_stream(),
+            Source::Text(text) => text.is_none(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Upstream { inner, .. } => inner.size_hint(),
+            Source::Text(text) => SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64)),
+        }
+    }
+}

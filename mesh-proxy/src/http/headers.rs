@@ -1,0 +1,212 @@
+//! Header hygiene: what is meant for one hop stays on it, and nobody but a proxy of the mesh speaks in its name.
+
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Version,
+    header::{CONNECTION, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE},
+};
+use mesh_core::reason::{CLIENT_ID_HEADER, HEADER_PREFIX, REASON_HEADER, Reason};
+
+/// [`REASON_HEADER`] as a name.
+pub(crate) const MESH_REASON: HeaderName = HeaderName::from_static(REASON_HEADER);
+/// [`CLIENT_ID_HEADER`] as a name.
+pub(crate) const MESH_CLIENT_ID: HeaderName = HeaderName::from_static(CLIENT_ID_HEADER);
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
+const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
+
+/// What was found and taken out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Stripped {
+    /// The message asks for, or agrees to, an upgrade (RFC 9110 section 7.8). Its `upgrade` field is still there.
+    pub upgrade: bool,
+}
+
+/// Takes out the fields that are meant for this hop only (RFC 9110 section 7.6.1) and all fields of the mesh.
+/// `te: trailers` stays, for it holds for every hop that passes trailers on, as this one does. So does `upgrade` with
+/// its `connection: upgrade`, when the message is HTTP/1.
+pub(crate) fn strip(headers: &mut HeaderMap, version: Version) -> Stripped {
+    let mut seen = Seen::default();
+    for name in headers.keys() {
+        seen.note(name);
+    }
+    let mut stripped = Stripped::default();
+    if seen.connection {
+        stripped.upgrade = version == Version::HTTP_11 && strip_named(headers);
+    }
+    if seen.other {
+        for name in [KEEP_ALIVE, PROXY_CONNECTION, TRANSFER_ENCODING, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION]
+        {
+            headers.remove(name);
+        }
+        if !stripped.upgrade {
+            headers.remove(UPGRADE);
+        }
+    }
+    if seen.te {
+        let trailers = headers.get_all(TE).iter().any(wants_trailers);
+        headers.remove(TE);
+        if trailers {
+            headers.insert(TE, TRAILERS);
+        }
+    }
+    if seen.mesh {
+        strip_mesh(headers);
+    }
+    stripped
+}
+
+/// Which fields are there, by one pass that hashes nothing.
+#[derive(Default)]
+struct Seen {
+    connection: bool,
+    te: bool,
+    other: bool,
+    mesh: bool,
+}
+
+impl Seen {
+    fn note(&mut self, name: &HeaderName) {
+        match name.as_str().as_bytes() {
+            b"connection" => self.connection = true,
+            b"te" => self.te = true,
+            b"keep-alive"
+            | b"proxy-connection"
+            | b"transfer-encoding"
+            | b"upgrade"
+            | b"proxy-authenticate"
+            | b"proxy-authorization" => self.other = true,
+            [b'm', b'e', b's', b'h', b'-', ..] => self.mesh = true,
+            _ => {}
+        }
+    }
+}
+
+/// Takes out `connection` and the fields that it names. True: it names `upgrade`, and there is one.
+fn strip_named(headers: &mut HeaderMap) -> bool {
+    let mut upgrade = false;
+    let values: Vec<HeaderValue> = headers.get_all(CONNECTION).iter().cloned().collect();
+    headers.remove(CONNECTION);
+    for token in values.iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(',')) {
+        let token = token.trim();
+        if token.eq_ignore_ascii_case("upgrade") {
+            upgrade = headers.contains_key(UPGRADE) && !is_h2c(headers);
+            continue;
+        }
+        // What the message itself needs cannot be taken from it by naming it.
+        let needed = ["te", "host", "content-length", "transfer-encoding", "close", "keep-alive"];
+        if !needed.iter().any(|name| token.eq_ignore_ascii_case(name)) {
+            headers.remove(token);
+        }
+    }
+    if upgrade {
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    } else {
+        headers.remove(HTTP2_SETTINGS);
+    }
+    upgrade
+}
+
+/// An upgrade to HTTP/2 is for one hop, and no server need follow it (RFC 9113 section 3.1).
+fn is_h2c(headers: &HeaderMap) -> bool {
+    headers.get(UPGRADE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"h2c"))
+}
+
+fn wants_trailers(value: &HeaderValue) -> bool {
+    value
+        .to_str()
+        .is_ok_and(|text| text.split(',').any(|token| token.trim().eq_ignore_ascii_case("trailers")))
+}
+
+fn strip_mesh(headers: &mut HeaderMap) {
+    let ours = |name: &&HeaderName| name.as_str().starts_with(HEADER_PREFIX);
+    let names: Vec<HeaderName> = headers.keys().filter(ours).cloned().collect();
+    for name in names {
+        headers.remove(name);
+    }
+}
+
+/// Takes the reason that the peer's proxy gave, if it gave one.
+pub(crate) fn take_reason(headers: &HeaderMap) -> Option<Reason> {
+    headers.get(MESH_REASON).and_then(|value| value.to_str().ok()).and_then(Reason::from_code)
+}
+
+/// The status in a gRPC message's headers or trailers.
+pub(crate) fn grpc_status(headers: &HeaderMap) -> Option<u16> {
+    headers.get("grpc-status").and_then(|value| value.to_str().ok()).and_then(|text| text.parse().ok())
+}
+
+/// True for `application/grpc` and its variants.
+pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
+    headers.get(http::header::CONTENT_TYPE).is_some_and(|value| {
+        let rest = value.as_bytes().strip_prefix(b"application/grpc");
+        rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+    })
+}
+
+/// The only `host` field; Err when there are several (RFC 9112 section 3.2).
+pub(crate) fn only_host(headers: &HeaderMap) -> Result<Option<&HeaderValue>, ()> {
+    let mut all = headers.get_all(HOST).iter();
+    let first = all.next();
+    if all.next().is_some() { Err(()) } else { Ok(first) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(before: &[(&str, &str)], version: Version, after: &[(&str, &str)]) -> Stripped {
+        let map = |fields: &[(&str, &str)]| -> HeaderMap {
+            let field = |(n, v): &(&str, &str)| (n.parse::<HeaderName>().unwrap(), v.parse().unwrap());
+            fields.iter().map(field).collect()
+        };
+        let mut headers = map(before);
+        let stripped = strip(&mut headers, version);
+        assert_eq!(headers, map(after));
+        stripped
+    }
+
+    #[test]
+    fn one_hop_fields_and_forgeries_are_stripped() {
+        let before = [
+            ("connection", "keep-alive, x-private"),
+            ("keep-alive", "timeout=5"),
+            ("x-private", "1"),
+            ("x-public", "2"),
+            ("te", "gzip, trailers"),
+            ("transfer-encoding", "chunked"),
+            ("mesh-client-id", "spiffe://evil"),
+            ("mesh-anything", "x"),
+            ("meshes", "kept"),
+        ];
+        let after = [("x-public", "2"), ("te", "trailers"), ("meshes", "kept")];
+        assert!(!check(&before, Version::HTTP_11, &after).upgrade);
+    }
+
+    #[test]
+    fn connection_cannot_name_what_the_message_needs() {
+        check(
+            &[("connection", "host, content-length, close"), ("host", "a"), ("content-length", "1")],
+            Version::HTTP_11,
+            &[("host", "a"), ("content-length", "1")],
+        );
+    }
+
+    #[test]
+    fn an_upgrade_survives_unless_it_is_to_http2() {
+        let websocket = [("connection", "Upgrade"), ("upgrade", "websocket")];
+        let kept = [("connection", "upgrade"), ("upgrade", "websocket")];
+        assert!(check(&websocket, Version::HTTP_11, &kept).upgrade);
+        assert!(!check(&websocket, Version::HTTP_10, &[]).upgrade);
+        let h2c = [("connection", "upgrade, http2-settings"), ("upgrade", "h2c"), ("http2-settings", "AAA")];
+        assert!(!check(&h2c, Version::HTTP_11, &[]).upgrade);
+    }
+
+    #[test]
+    fn grpc_is_recognised() {
+        let headers =
+            |value| HeaderMap::from_iter([(http::header::CONTENT_TYPE, HeaderValue::from_static(value))]);
+        assert!(is_grpc(&headers("application/grpc")) && is_grpc(&headers("application/grpc+proto")));
+        assert!(!is_grpc(&headers("application/grpc-web")) && !is_grpc(&headers("application/json")));
+    }
+}

@@ -1,0 +1,100 @@
+//! Serving one connection, until it ends or the proxy drains.
+
+use std::{convert::Infallible, future::Future, pin::pin, rc::Rc, time::Duration};
+
+use http::{Request, Response};
+use hyper::{
+    body::Incoming,
+    server::conn::{http1, http2},
+    service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use mesh_core::{edge::Direction, reason::Reason};
+use tokio::sync::watch;
+
+use super::{LocalExecutor, body::ResponseBody};
+use crate::{drain::Drain, net::Stream, worker::Worker};
+
+/// Largest head of a request, in bytes, and largest buffer for one.
+const MAX_HEAD: usize = 64 * 1024;
+/// Streams of one HTTP/2 connection at a time.
+pub(crate) const MAX_STREAMS: u32 = 1024;
+/// HTTP/2 flow control window of a stream, in bytes.
+pub(crate) const STREAM_WINDOW: u32 = 1024 * 1024;
+/// HTTP/2 flow control window of a connection, in bytes.
+pub(crate) const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
+/// How long the next request's head may take, idle time included. Longer than peers keep idle connections.
+pub(crate) const HEAD_TIMEOUT: Duration = Duration::from_secs(90);
+
+/// Serves HTTP/1.
+pub(crate) async fn http1<H, F>(worker: &Worker, direction: Direction, io: Stream, handle: Rc<H>)
+where
+    H: Fn(Request<Incoming>) -> F + 'static,
+    F: Future<Output = Response<ResponseBody>>,
+{
+    let service = service_fn(move |request| {
+        let response = handle(request);
+        async move { Ok::<_, Infallible>(response.await) }
+    });
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(MAX_HEAD);
+    builder.auto_date_header(false).half_close(false);
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service).with_upgrades());
+    let mut drain = worker.drain();
+    let outcome = tokio::select! {
+        outcome = connection.as_mut() => outcome,
+        () = draining(&mut drain) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    note(worker, direction, outcome);
+}
+
+/// Serves HTTP/2.
+pub(crate) async fn http2<H, F>(worker: &Worker, direction: Direction, io: Stream, handle: Rc<H>)
+where
+    H: Fn(Request<Incoming>) -> F + 'static,
+    F: Future<Output = Response<ResponseBody>> + 'static,
+{
+    let service = service_fn(move |request| {
+        let response = handle(request);
+        async move { Ok::<_, Infallible>(response.await) }
+    });
+    let mut builder = http2::Builder::new(LocalExecutor);
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MAX_STREAMS)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_header_list_size(MAX_HEAD as u32)
+        .keep_alive_interval(Duration::from_secs(30))
+        .auto_date_header(false);
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service));
+    let mut drain = worker.drain();
+    let outcome = tokio::select! {
+        outcome = connection.as_mut() => outcome,
+        () = draining(&mut drain) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    note(worker, direction, outcome);
+}
+
+/// Returns when the proxy is to end.
+pub(crate) async fn draining(drain: &mut watch::Receiver<Drain>) {
+    // An error: the sender is gone, and so is the proxy.
+    let _ = drain.wait_for(|state| *state != Drain::Running).await;
+}
+
+/// What broke a connection is counted when the mesh refused it.
+fn note(worker: &Worker, direction: Direction, outcome: Result<(), hyper::Error>) {
+    let Err(error) = outcome else { return };
+    tracing::debug!(direction = direction.as_str(), %error, "HTTP connection ended");
+    if error.is_parse_too_large() {
+        worker.refused(direction, Reason::LimitExceeded);
+    } else if error.is_parse() {
+        worker.refused(direction, Reason::BadRequest);
+    }
+}

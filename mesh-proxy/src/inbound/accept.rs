@@ -1,0 +1,172 @@
+//! A connection comes in: mesh TLS, or something else by the policy's mode.
+
+use std::{net::SocketAddr, rc::Rc, time::Duration};
+
+use mesh_core::{
+    addr::{ListenAddr, PeerAddr},
+    config::InboundPort,
+    edge::Direction,
+    identity::SpiffeId,
+    protocol::{MeshAlpn, Protocol},
+    reason::Reason,
+};
+use tokio::{net::TcpStream, time::timeout};
+use tokio_rustls::TlsAcceptor;
+
+use super::{
+    http::serve_http,
+    port::{Callee, Entrance},
+    tcp,
+};
+use crate::{
+    detect::{DETECT_TIMEOUT, Detected, detect},
+    net::{Prefixed, Stream, original::original_destination},
+    pool::Wire,
+    tls::peer_identity,
+    worker::Worker,
+};
+
+/// How long a TLS handshake may take.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a caller in plaintext may be silent on a port that is declared opaque before the server is let speak first.
+const OPAQUE_WAIT: Duration = Duration::from_secs(1);
+
+/// Serves a connection to one declared port (explicit mode).
+pub(crate) async fn explicit(worker: &Rc<Worker>, stream: TcpStream, peer: PeerAddr, port: &InboundPort) {
+    let to = Entrance::of(worker, port.port);
+    let Some(app) = to.app.or_else(|| port.app_address.map(|address| address.0)) else {
+        tracing::warn!(port = port.port, "no appAddress is declared: give the Workload's port one");
+        return worker.refused(Direction::Inbound, Reason::AppUnavailable);
+    };
+    serve(worker, stream, peer, to, app).await;
+}
+
+/// Serves a redirected connection (transparent mode).
+pub(crate) async fn transparent(
+    worker: &Rc<Worker>,
+    stream: TcpStream,
+    peer: PeerAddr,
+    listener: ListenAddr,
+) {
+    match original_destination(&stream, listener) {
+        Ok(original) => {
+            let to = Entrance::of(worker, original.0.port());
+            // The address that was called, never loopback: what listens on loopback was not meant for others.
+            let app = to.app.unwrap_or(original.0);
+            serve(worker, stream, peer, to, app).await;
+        }
+        Err(error) => {
+            tracing::info!(peer = %peer, %error, "inbound connection refused");
+            worker.refused(Direction::Inbound, Reason::LoopDetected);
+        }
+    }
+}
+
+async fn serve(worker: &Rc<Worker>, mut stream: TcpStream, peer: PeerAddr, to: Entrance, app: SocketAddr) {
+    let within = if to.protocol == Protocol::Opaque { OPAQUE_WAIT } else { DETECT_TIMEOUT };
+    let Ok((detected, bytes)) = detect(&mut stream, within).await else { return };
+    let stream = Prefixed::new(stream, bytes);
+    if detected == Some(Detected::MeshTls) {
+        return match accept(worker, stream).await {
+            Ok((stream, caller, alpn)) => {
+                let callee = Callee::new(worker, peer, Some(caller), to, app);
+                dispatch(callee, stream, carried_by(alpn)).await;
+            }
+            Err(reason) => worker.refused(Direction::Inbound, reason),
+        };
+    }
+    let callee = Callee::new(worker, peer, None, to, app);
+    let Some(carried) = plaintext(callee.declared, detected) else {
+        return worker.refused(Direction::Inbound, Reason::BadRequest);
+    };
+    dispatch(callee, Stream::Tcp(stream), carried).await;
+}
+
+async fn dispatch(callee: Callee, stream: Stream, carried: Carried) {
+    match carried {
+        Carried::Http { http2, app } => serve_http(callee, stream, http2, app).await,
+        Carried::Bytes => tcp::carry(&callee, stream).await,
+    }
+}
+
+/// What a connection carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Carried {
+    /// HTTP; how the caller speaks it, and how the application does.
+    Http { http2: bool, app: Wire },
+    /// Bytes that are not looked into.
+    Bytes,
+}
+
+fn carried_by(alpn: MeshAlpn) -> Carried {
+    match alpn {
+        MeshAlpn::H1 => Carried::Http { http2: false, app: Wire::H1 },
+        MeshAlpn::H2 => Carried::Http { http2: true, app: Wire::H2 },
+        MeshAlpn::H1OverH2 => Carried::Http { http2: true, app: Wire::H1 },
+        MeshAlpn::Tcp => Carried::Bytes,
+    }
+}
+
+/// What a connection without mesh TLS carries. None: not what the port is for.
+fn plaintext(declared: Protocol, detected: Option<Detected>) -> Option<Carried> {
+    let app = match declared {
+        Protocol::Opaque => return Some(Carried::Bytes),
+        Protocol::Http1 => Some(Wire::H1),
+        Protocol::Http2 | Protocol::Grpc => Some(Wire::H2),
+        Protocol::Undeclared => None,
+    };
+    match detected {
+        Some(Detected::Http1) => Some(Carried::Http { http2: false, app: app.unwrap_or(Wire::H1) }),
+        Some(Detected::Http2) => Some(Carried::Http { http2: true, app: app.unwrap_or(Wire::H2) }),
+        // The application's own TLS; policy about requests does not match it, a policy that denies some does.
+        Some(Detected::ForeignTls | Detected::MeshTls) => Some(Carried::Bytes),
+        // HTTP/1 answers 400 to what it cannot read.
+        Some(Detected::Other) if declared == Protocol::Http1 => {
+            Some(Carried::Http { http2: false, app: Wire::H1 })
+        }
+        None if declared == Protocol::Http1 => Some(Carried::Http { http2: false, app: Wire::H1 }),
+        Some(Detected::Other) | None if app.is_none() => Some(Carried::Bytes),
+        Some(Detected::Other) | None => None,
+    }
+}
+
+/// Mesh TLS: who calls, and what the connection carries.
+async fn accept(worker: &Rc<Worker>, stream: Prefixed) -> Result<(Stream, SpiffeId, MeshAlpn), Reason> {
+    let epoch = worker.wait_for_tls().await?;
+    // In a box: a handshake's state is large and soon over.
+    let handshake = Box::pin(TlsAcceptor::from(epoch.server_config()).accept(stream));
+    let accepted = match timeout(HANDSHAKE_TIMEOUT, handshake).await {
+        Ok(outcome) => outcome.map_err(|error| {
+            tracing::debug!(%error, "TLS handshake refused");
+            Reason::TlsHandshakeFailed
+        })?,
+        Err(_) => return Err(Reason::TlsHandshakeFailed),
+    };
+    let (_, session) = accepted.get_ref();
+    let alpn = session.alpn_protocol().and_then(MeshAlpn::from_bytes).ok_or(Reason::TlsHandshakeFailed)?;
+    let caller = peer_identity(session.peer_certificates()).map_err(|error| {
+        tracing::debug!(%error, "peer without an identity");
+        Reason::TlsHandshakeFailed
+    })?;
+    Ok((Stream::Accepted(Box::new(accepted)), caller, alpn))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plaintext_is_carried_as_the_port_declares() {
+        let h1 = Some(Carried::Http { http2: false, app: Wire::H1 });
+        let check = |declared, detected, expected: Option<Carried>| {
+            assert_eq!(plaintext(declared, detected), expected, "{declared} {detected:?}");
+        };
+        check(Protocol::Undeclared, Some(Detected::Http1), h1);
+        check(Protocol::Undeclared, Some(Detected::ForeignTls), Some(Carried::Bytes));
+        check(Protocol::Undeclared, None, Some(Carried::Bytes));
+        check(Protocol::Http1, Some(Detected::Other), h1);
+        check(Protocol::Http1, Some(Detected::Http2), Some(Carried::Http { http2: true, app: Wire::H1 }));
+        check(Protocol::Grpc, Some(Detected::Other), None);
+        check(Protocol::Opaque, Some(Detected::Http1), Some(Carried::Bytes));
+    }
+}

@@ -1,0 +1,162 @@
+//! One connection to one port of the workload: who calls, where it goes, and how its calls are decided and counted.
+
+use std::{cell::RefCell, net::SocketAddr, rc::Rc, sync::Arc};
+
+use http::HeaderValue;
+use mesh_core::{
+    addr::PeerAddr,
+    config::WorkloadConfig,
+    edge::{Direction, EdgeKey},
+    identity::SpiffeId,
+    matching::RequestParts,
+    name::{ObjectRef, ServicePort},
+    policy::{self, Call},
+    protocol::Protocol,
+    reason::Reason,
+};
+
+use crate::{telemetry::EdgeStats, worker::Worker};
+
+/// Edges that one connection keeps at hand.
+const MAX_EDGES: usize = 16;
+
+/// A call to one port.
+pub(super) struct Callee {
+    /// The worker.
+    pub worker: Rc<Worker>,
+    /// The caller's address.
+    pub peer: PeerAddr,
+    /// The caller's verified identity; None: it has none.
+    pub caller: Option<SpiffeId>,
+    /// The caller's identity, for the application.
+    pub client_id: Option<HeaderValue>,
+    /// The port that was called.
+    pub port: u16,
+    /// What the application speaks there.
+    pub declared: Protocol,
+    /// The Service that leads here, for counting.
+    pub service: Option<ServicePort>,
+    /// Where the application takes it.
+    pub app: SocketAddr,
+    edges: RefCell<Edges>,
+}
+
+/// Edges by the object that decided, valid for one configuration.
+#[derive(Default)]
+struct Edges {
+    config: Option<Arc<WorkloadConfig>>,
+    known: Vec<(Option<ObjectRef>, Protocol, Arc<EdgeStats>)>,
+}
+
+/// What policy says about a call, and where it is counted.
+pub(super) struct Verdict {
+    /// Ok: let in.
+    pub verdict: Result<(), Reason>,
+    /// What is counted.
+    pub edge: Arc<EdgeStats>,
+}
+
+impl Callee {
+    /// A call by `caller` to `port` of the workload, that the application takes at `app`.
+    pub(super) fn new(
+        worker: &Rc<Worker>,
+        peer: PeerAddr,
+        caller: Option<SpiffeId>,
+        to: Entrance,
+        app: SocketAddr,
+    ) -> Self {
+        let client_id = caller.as_ref().and_then(|id| HeaderValue::from_str(id.as_str()).ok());
+        Self {
+            worker: Rc::clone(worker),
+            peer,
+            caller,
+            client_id,
+            port: to.port,
+            declared: to.protocol,
+            service: to.service,
+            app,
+            edges: RefCell::default(),
+        }
+    }
+
+    /// Decides a call by the policy of this moment. `request` is None for an opaque connection.
+    pub(super) fn decide(&self, request: Option<&RequestParts<'_>>, seen: Protocol) -> Verdict {
+        let Some(config) = self.worker.workload() else {
+            // Listeners stand only once there is a configuration; without one nothing is let in.
+            let edge = self.worker.bare_edge(Direction::Inbound, seen);
+            return Verdict { verdict: Err(Reason::DiscoveryUnavailable), edge };
+        };
+        let call = Call { source: self.caller.as_ref(), port: self.port, request };
+        let decision = policy::decide(&config.policy, &call);
+        let edge = self.edge(&config, Some(decision.by), seen);
+        Verdict { verdict: decision.verdict, edge }
+    }
+
+    /// The edge of calls on which no object decided.
+    pub(super) fn undecided(&self, seen: Protocol) -> Arc<EdgeStats> {
+        match self.worker.workload() {
+            Some(config) => self.edge(&config, None, seen),
+            None => self.worker.bare_edge(Direction::Inbound, seen),
+        }
+    }
+
+    /// True when paths must be normalised before policy sees them.
+    pub(super) fn looks_at_paths(&self) -> bool {
+        // A configuration that is not there lets nothing in, so its answer does not matter.
+        self.worker.workload().is_some_and(|config| config.policy.looks_at_paths(self.port))
+    }
+
+    fn edge(&self, config: &Arc<WorkloadConfig>, by: Option<&ObjectRef>, seen: Protocol) -> Arc<EdgeStats> {
+        let mut edges = self.edges.borrow_mut();
+        if !edges.config.as_ref().is_some_and(|of| Arc::ptr_eq(of, config)) {
+            edges.config = Some(Arc::clone(config));
+            edges.known.clear();
+        }
+        let known =
+            edges.known.iter().find(|(object, protocol, _)| object.as_ref() == by && *protocol == seen);
+        if let Some((_, _, edge)) = known {
+            return Arc::clone(edge);
+        }
+        let edge = self.worker.shard.edge(&EdgeKey {
+            direction: Direction::Inbound,
+            source: self.caller.clone(),
+            destination: Some(config.identity.clone()),
+            service: self.service.clone(),
+            backend: None,
+            destination_workload: Some(config.workload.clone()),
+            rule: by.cloned(),
+            protocol: if self.declared == Protocol::Undeclared { seen } else { self.declared },
+            secured: self.caller.is_some(),
+        });
+        if edges.known.len() < MAX_EDGES {
+            edges.known.push((by.cloned(), seen, Arc::clone(&edge)));
+        }
+        edge
+    }
+}
+
+/// A port of the workload, as the newest configuration has it.
+pub(super) struct Entrance {
+    /// Its number.
+    pub port: u16,
+    /// What the application speaks there.
+    pub protocol: Protocol,
+    /// The first Service that leads there.
+    pub service: Option<ServicePort>,
+    /// Where the application listens, when that is declared.
+    pub app: Option<SocketAddr>,
+}
+
+impl Entrance {
+    /// Looks a port up; one that is not declared is let in as that.
+    pub(super) fn of(worker: &Worker, port: u16) -> Self {
+        let config = worker.workload();
+        let declared = config.as_ref().and_then(|config| config.inbound.iter().find(|p| p.port == port));
+        Self {
+            port,
+            protocol: declared.map_or(Protocol::Undeclared, |p| p.protocol),
+            service: declared.and_then(|p| p.services.first().cloned()),
+            app: declared.and_then(|p| p.app_address).map(|address| address.0),
+        }
+    }
+}

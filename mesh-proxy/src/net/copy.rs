@@ -1,0 +1,185 @@
+//! Copying bytes in both directions until both have ended.
+//!
+//! Each direction ends on its own: when one side has sent all, the other side's write half is shut down and the
+//! opposite direction goes on. Buffers begin small, for most connections are idle, and grow for bulk.
+
+use std::{
+    cell::Cell,
+    future::poll_fn,
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// Size with which a buffer begins, in bytes.
+const SMALL: usize = 4 * 1024;
+/// Size to which a buffer grows once a read has filled it, in bytes.
+const LARGE: usize = 64 * 1024;
+
+/// Bytes carried so far; readable while the copy runs.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    /// From the first stream to the second.
+    pub forth: Cell<u64>,
+    /// From the second stream to the first.
+    pub back: Cell<u64>,
+}
+
+/// Copies between `a` and `b` until both directions have ended.
+///
+/// # Errors
+/// The first error of either side; the other direction is cut then.
+pub(crate) async fn bidirectional<A, B>(a: &mut A, b: &mut B, counts: &Counts) -> io::Result<()>
+where
+    A: AsyncRead + AsyncWrite + Unpin,
+    B: AsyncRead + AsyncWrite + Unpin,
+{
+    let (mut forth, mut back) = (Half::default(), Half::default());
+    poll_fn(|cx| {
+        let one = forth.poll(cx, a, b, &counts.forth)?;
+        let other = back.poll(cx, b, a, &counts.back)?;
+        if one.is_ready() && other.is_ready() { Poll::Ready(Ok(())) } else { Poll::Pending }
+    })
+    .await
+}
+
+/// One direction.
+#[derive(Default)]
+struct Half {
+    buffer: Vec<u8>,
+    start: usize,
+    end: usize,
+    unflushed: bool,
+    state: State,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum State {
+    #[default]
+    Copying,
+    Ending,
+    Ended,
+}
+
+impl Half {
+    fn poll<R, W>(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut R,
+        to: &mut W,
+        count: &Cell<u64>,
+    ) -> Poll<io::Result<()>>
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        loop {
+            match self.state {
+                State::Ended => return Poll::Ready(Ok(())),
+                State::Ending => {
+                    ready!(Pin::new(&mut *to).poll_shutdown(cx))?;
+                    self.state = State::Ended;
+                    self.buffer = Vec::new();
+                }
+                State::Copying => {
+                    while self.start < self.end {
+                        let pending = self.buffer.get(self.start..self.end).unwrap_or_default();
+                        let written = ready!(Pin::new(&mut *to).poll_write(cx, pending))?;
+                        if written == 0 {
+                            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+                        }
+                        self.start += written;
+                        self.unflushed = true;
+                        count.set(count.get() + written as u64);
+                    }
+                    if let Err(pending) = self.fill(cx, from)? {
+                        if self.unflushed {
+                            ready!(Pin::new(&mut *to).poll_flush(cx))?;
+                            self.unflushed = false;
+                        }
+                        return pending;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Reads into the empty buffer. The inner Err says that there is nothing to read now.
+    fn fill<R: AsyncRead + Unpin>(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut R,
+    ) -> io::Result<Result<(), Poll<io::Result<()>>>> {
+        if self.end == self.buffer.len() && self.buffer.len() < LARGE {
+            let size = if self.buffer.is_empty() { SMALL } else { LARGE };
+            self.buffer = vec![0; size];
+        }
+        let mut buf = ReadBuf::new(&mut self.buffer);
+        match Pin::new(from).poll_read(cx, &mut buf) {
+            Poll::Pending => {
+                (self.start, self.end) = (0, 0);
+                Ok(Err(Poll::Pending))
+            }
+            Poll::Ready(Err(error)) => Err(error),
+            Poll::Ready(Ok(())) => {
+                (self.start, self.end) = (0, buf.filled().len());
+                if self.end == 0 {
+                    self.state = State::Ending;
+                }
+                Ok(Ok(()))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_answer_comes_after_the_question_has_ended() {
+        let (mut client, mut near) = duplex(1000);
+        let (mut far, mut server) = duplex(1000);
+        let counts = Counts::default();
+        let question = vec![7u8; 300_000];
+        let client_side = async {
+            let (mut read, mut write) = tokio::io::split(&mut client);
+            write.write_all(&question).await.unwrap();
+            write.shutdown().await.unwrap();
+            let mut answer = Vec::new();
+            read.read_to_end(&mut answer).await.unwrap();
+            answer
+        };
+        let server_side = async {
+            let mut all = Vec::new();
+            server.read_to_end(&mut all).await.unwrap();
+            server.write_all(b"got it").await.unwrap();
+            server.shutdown().await.unwrap();
+            all
+        };
+        let (copied, answer, all) =
+            tokio::join!(bidirectional(&mut near, &mut far, &counts), client_side, server_side);
+        copied.unwrap();
+        assert_eq!((answer.as_slice(), all.len()), (&b"got it"[..], question.len()));
+        assert_eq!((counts.forth.get(), counts.back.get()), (300_000, 6));
+    }
+
+    #[tokio::test]
+    async fn a_vanished_peer_ends_the_copy() {
+        let (client, mut near) = duplex(1000);
+        let (mut far, server) = duplex(1000);
+        let counts = Counts::default();
+        drop(client);
+        drop(server);
+        bidirectional(&mut near, &mut far, &counts).await.unwrap();
+    }
+
+    #[test]
+    fn an_idle_copy_is_small() {
+        assert!(size_of::<Half>() <= 64, "{}", size_of::<Half>());
+    }
+}

@@ -1,0 +1,156 @@
+//! HTTP/2 connections: few, shared by many requests.
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    time::Duration,
+};
+
+use http::{Request, Response};
+use hyper::{
+    body::Incoming,
+    client::conn::http2::{self, SendRequest},
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use mesh_core::reason::Reason;
+use tokio::time::timeout;
+
+use super::{Failure, Held, Upstream, Wire, reason_of};
+use crate::{
+    http::{
+        LocalExecutor,
+        body::RequestBody,
+        serve::{CONNECTION_WINDOW, STREAM_WINDOW},
+    },
+    net::dial::CONNECT_TIMEOUT,
+    tls::TlsEpoch,
+};
+
+/// Streams on one connection before another one is opened.
+const STREAMS: usize = 100;
+/// Connections to one upstream; more streams than these take wait for their turn on the least loaded.
+const MAX_CONNECTIONS: usize = 4;
+/// Attempts on connections that end before they take the request.
+const ATTEMPTS: usize = 3;
+/// Largest list of header fields in a response, in bytes.
+const MAX_HEAD: u32 = 64 * 1024;
+
+#[derive(Clone)]
+struct Connection {
+    sender: SendRequest<RequestBody>,
+    generation: u64,
+    streams: Rc<Cell<usize>>,
+}
+
+/// The connections of one upstream.
+#[derive(Default)]
+pub(super) struct Shared {
+    connections: RefCell<Vec<Connection>>,
+    /// Held by whoever opens a connection; others wait for it instead of opening more.
+    opening: tokio::sync::Mutex<()>,
+}
+
+impl Shared {
+    /// The least loaded connection. None: another one should be opened.
+    fn take(&self, generation: u64) -> Option<Connection> {
+        let mut connections = self.connections.borrow_mut();
+        // What was opened under an older certificate ends with its last stream.
+        connections.retain(|c| !c.sender.is_closed() && c.generation == generation);
+        let least = connections.iter().min_by_key(|c| c.streams.get())?;
+        let room = least.streams.get() < STREAMS || connections.len() >= MAX_CONNECTIONS;
+        room.then(|| least.clone())
+    }
+
+    pub(super) fn sweep(&self) {
+        self.connections.borrow_mut().retain(|c| !c.sender.is_closed());
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.connections.borrow().len()
+    }
+}
+
+/// One stream; dropped, it no longer counts.
+pub(super) struct Lease(Rc<Cell<usize>>);
+
+impl Lease {
+    fn of(connection: &Connection) -> Self {
+        connection.streams.set(connection.streams.get() + 1);
+        Self(Rc::clone(&connection.streams))
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.0.set(self.0.get().saturating_sub(1));
+    }
+}
+
+/// Sends on a shared connection, opening one where needed.
+pub(super) async fn send(
+    upstream: &Rc<Upstream>,
+    shared: &Shared,
+    wire: Wire,
+    epoch: Option<&TlsEpoch>,
+    mut request: Request<RequestBody>,
+) -> Result<(Response<Incoming>, super::Lease), Failure> {
+    let generation = upstream.generation(epoch);
+    for _ in 0..ATTEMPTS {
+        let (mut connection, fresh) = match shared.take(generation) {
+            Some(connection) => (connection, false),
+            None => match Box::pin(open(upstream, shared, wire, epoch, generation)).await {
+                Ok(opened) => opened,
+                Err(reason) => return Err(Failure::unsent(reason, request)),
+            },
+        };
+        let lease = Lease::of(&connection);
+        match connection.sender.try_send_request(request).await {
+            Ok(response) => {
+                return Ok((
+                    response,
+                    super::Lease { _connection: Held::H2 { _lease: lease }, flight: None, fresh },
+                ));
+            }
+            Err(mut failed) => match failed.take_message() {
+                Some(unsent) => request = unsent,
+                None => return Err(Failure { reason: reason_of(failed.error()), unsent: None }),
+            },
+        }
+    }
+    Err(Failure::unsent(Reason::UpstreamReset, request))
+}
+
+/// Opens a connection, or waits for one that is being opened. True: it is new.
+async fn open(
+    upstream: &Rc<Upstream>,
+    shared: &Shared,
+    wire: Wire,
+    epoch: Option<&TlsEpoch>,
+    generation: u64,
+) -> Result<(Connection, bool), Reason> {
+    let waiting = timeout(CONNECT_TIMEOUT, shared.opening.lock()).await;
+    let _opening = waiting.map_err(|_| Reason::UpstreamConnectTimeout)?;
+    if let Some(connection) = shared.take(generation) {
+        return Ok((connection, false));
+    }
+    let stream = upstream.connect(wire.alpn(), epoch).await?;
+    let mut builder = http2::Builder::new(LocalExecutor);
+    builder
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_header_list_size(MAX_HEAD)
+        .keep_alive_interval(Duration::from_secs(30))
+        .keep_alive_timeout(Duration::from_secs(10));
+    let (sender, connection) =
+        builder.handshake(TokioIo::new(stream)).await.map_err(|_| Reason::UpstreamConnectFailed)?;
+    tokio::task::spawn_local(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "HTTP/2 connection to upstream ended");
+        }
+    });
+    let opened = Connection { sender, generation, streams: Rc::default() };
+    shared.connections.borrow_mut().push(opened.clone());
+    Ok((opened, true))
+}

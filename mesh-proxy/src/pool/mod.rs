@@ -1,0 +1,189 @@
+//! Connections to upstreams, kept and shared by the requests of one worker.
+//!
+//! *Invariant:* a connection is used for what it was verified for: the pool belongs to one address and one expected
+//! identity, and a connection that was made under an older certificate or older roots takes no new request.
+
+mod h1;
+mod h2;
+
+use std::{
+    cell::RefCell,
+    net::SocketAddr,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use mesh_core::{identity::SpiffeId, protocol::MeshAlpn, reason::Reason};
+use rustls::ClientConfig;
+
+use crate::{
+    balance::Flight,
+    http::body::RequestBody,
+    net::{Stream, dial::dial},
+    tls::TlsEpoch,
+};
+
+/// How HTTP travels on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wire {
+    /// HTTP/1.1.
+    H1,
+    /// HTTP/2.
+    H2,
+    /// HTTP/1.1 requests within HTTP/2; only between proxies.
+    H1OverH2,
+}
+
+impl Wire {
+    fn alpn(self) -> MeshAlpn {
+        match self {
+            Self::H1 => MeshAlpn::H1,
+            Self::H2 => MeshAlpn::H2,
+            Self::H1OverH2 => MeshAlpn::H1OverH2,
+        }
+    }
+}
+
+/// All connections to one address with one expected identity.
+pub(crate) struct Upstream {
+    address: SocketAddr,
+    /// None: plaintext. Never changes, so a peer with an identity is never called in plaintext.
+    identity: Option<SpiffeId>,
+    /// How long an HTTP/1 connection is kept idle: shorter than servers do.
+    keep_idle: Duration,
+    h1: h1::Idle,
+    h2: h2::Shared,
+    h1_over_h2: h2::Shared,
+    /// TLS configurations of the newest epoch that was used, by ALPN.
+    configs: RefCell<(u64, Vec<(MeshAlpn, Arc<ClientConfig>)>)>,
+}
+
+/// Why a request was not answered.
+pub(crate) struct Failure {
+    /// What to tell the caller.
+    pub reason: Reason,
+    /// The request, when none of it was sent: it may go elsewhere.
+    pub unsent: Option<Box<Request<RequestBody>>>,
+}
+
+impl Failure {
+    fn unsent(reason: Reason, request: Request<RequestBody>) -> Self {
+        Self { reason, unsent: Some(Box::new(request)) }
+    }
+}
+
+/// A connection in use. Dropping it frees the connection for others.
+pub(crate) struct Lease {
+    _connection: Held,
+    /// The load that it puts on the endpoint.
+    pub flight: Option<Flight>,
+    /// True when the connection was made for this request.
+    pub fresh: bool,
+}
+
+enum Held {
+    H1 { _lease: h1::Lease },
+    H2 { _lease: h2::Lease },
+}
+
+impl Upstream {
+    /// A pool without connections.
+    pub(crate) fn new(address: SocketAddr, identity: Option<SpiffeId>, keep_idle: Duration) -> Rc<Self> {
+        Rc::new(Self {
+            address,
+            identity,
+            keep_idle,
+            h1: h1::Idle::default(),
+            h2: h2::Shared::default(),
+            h1_over_h2: h2::Shared::default(),
+            configs: RefCell::default(),
+        })
+    }
+
+    /// Where it connects to.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Sends a request on a connection that speaks `wire`, and waits for the response's head.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub(crate) async fn send(
+        self: &Rc<Self>,
+        wire: Wire,
+        epoch: Option<&TlsEpoch>,
+        request: Request<RequestBody>,
+    ) -> Result<(Response<Incoming>, Lease), Failure> {
+        match wire {
+            Wire::H1 => h1::send(self, epoch, request).await,
+            Wire::H2 => h2::send(self, &self.h2, wire, epoch, request).await,
+            Wire::H1OverH2 => h2::send(self, &self.h1_over_h2, wire, epoch, request).await,
+        }
+    }
+
+    /// Opens a connection for bytes, which is not shared.
+    ///
+    /// # Errors
+    /// The reason to tell.
+    pub(crate) async fn connect(&self, alpn: MeshAlpn, epoch: Option<&TlsEpoch>) -> Result<Stream, Reason> {
+        let tls = match (&self.identity, epoch) {
+            (None, _) => None,
+            (Some(identity), Some(epoch)) => Some(self.config(identity, alpn, epoch)),
+            (Some(_), None) => return Err(Reason::DiscoveryUnavailable),
+        };
+        // In a box: it is large, rare, and would otherwise be part of every request's future.
+        Box::pin(dial(self.address, tls)).await
+    }
+
+    fn config(&self, identity: &SpiffeId, alpn: MeshAlpn, epoch: &TlsEpoch) -> Arc<ClientConfig> {
+        let mut configs = self.configs.borrow_mut();
+        let (generation, known) = &mut *configs;
+        if *generation != epoch.generation {
+            *generation = epoch.generation;
+            known.clear();
+        }
+        if let Some((_, config)) = known.iter().find(|(name, _)| *name == alpn) {
+            return Arc::clone(config);
+        }
+        let config = epoch.client_config(identity, alpn);
+        known.push((alpn, Arc::clone(&config)));
+        config
+    }
+
+    /// Generation of the certificate under which connections may be used; 0 for plaintext.
+    fn generation(&self, epoch: Option<&TlsEpoch>) -> u64 {
+        match (&self.identity, epoch) {
+            (Some(_), Some(epoch)) => epoch.generation,
+            _ => 0,
+        }
+    }
+
+    /// Closes what was idle for too long.
+    pub(crate) fn sweep(&self, now: Instant) {
+        self.h1.sweep(now, self.keep_idle);
+        self.h2.sweep();
+        self.h1_over_h2.sweep();
+    }
+
+    /// Number of HTTP connections, for tests.
+    #[cfg(test)]
+    pub(crate) fn connections(&self) -> (usize, usize, usize) {
+        (self.h1.len(), self.h2.len(), self.h1_over_h2.len())
+    }
+}
+
+/// What a broken exchange is called.
+fn reason_of(error: &hyper::Error) -> Reason {
+    if error.is_user() || error.is_body_write_aborted() {
+        // The request's body ended early.
+        Reason::ClientDisconnected
+    } else if error.is_parse() {
+        Reason::UpstreamProtocolError
+    } else {
+        Reason::UpstreamReset
+    }
+}

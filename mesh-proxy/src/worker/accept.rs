@@ -1,0 +1,137 @@
+//! Accepting: one task per listener, one task per connection.
+
+use std::{io, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
+
+use mesh_core::{addr::PeerAddr, edge::Direction, reason::Reason};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    task::AbortHandle,
+};
+
+use super::Worker;
+use crate::{
+    inbound,
+    listeners::{BoundListener, Listeners, Role},
+    outbound,
+};
+
+/// Connections that one worker carries at a time; more are closed at once.
+const MAX_CONNECTIONS: usize = 20_000;
+/// Pause after an error that will come again at once, like running out of file descriptors.
+const BACKOFF: Duration = Duration::from_millis(50);
+
+/// A listener and the task that accepts on it. Dropped, it stops accepting.
+struct Accepting {
+    listener: Arc<BoundListener>,
+    task: AbortHandle,
+}
+
+impl Drop for Accepting {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Accepts on the listeners of the moment, for ever.
+pub(super) async fn follow(worker: &Rc<Worker>, mut listeners: watch::Receiver<Listeners>) {
+    let mut running: Vec<Accepting> = Vec::new();
+    loop {
+        let wanted = Arc::clone(&listeners.borrow_and_update());
+        running.retain(|r| wanted.iter().any(|listener| Arc::ptr_eq(listener, &r.listener)));
+        for listener in wanted.iter() {
+            if running.iter().any(|r| Arc::ptr_eq(listener, &r.listener)) {
+                continue;
+            }
+            match start(worker, listener) {
+                Ok(accepting) => running.push(accepting),
+                Err(error) => {
+                    tracing::error!(address = %listener.address, %error, "this worker cannot accept: restart the proxy");
+                }
+            }
+        }
+        if listeners.changed().await.is_err() {
+            // The sender is gone: keep what is there until the drain says otherwise.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+fn start(worker: &Rc<Worker>, listener: &Arc<BoundListener>) -> io::Result<Accepting> {
+    let socket = TcpListener::from_std(listener.socket.try_clone()?)?;
+    let task = tokio::task::spawn_local(accept(Rc::clone(worker), socket, Arc::clone(listener)));
+    Ok(Accepting { listener: Arc::clone(listener), task: task.abort_handle() })
+}
+
+async fn accept(worker: Rc<Worker>, socket: TcpListener, listener: Arc<BoundListener>) {
+    loop {
+        match socket.accept().await {
+            Ok((stream, peer)) => take(&worker, stream, peer, &listener),
+            Err(error) if is_of_one_connection(&error) => {}
+            Err(error) => {
+                tracing::warn!(address = %listener.address, %error, "accepting failed: too many open files?");
+                tokio::time::sleep(BACKOFF).await;
+            }
+        }
+    }
+}
+
+/// The connection failed before it was accepted; the next one may be well.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)
+}
+
+fn take(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, listener: &Arc<BoundListener>) {
+    let direction = match listener.role {
+        Role::OutboundHttp | Role::OutboundTcp(_) | Role::OutboundTransparent => Direction::Outbound,
+        Role::InboundPort(_) | Role::InboundTransparent => Direction::Inbound,
+    };
+    if worker.connections.get() >= MAX_CONNECTIONS {
+        worker.refused(direction, Reason::TooManyConnections);
+        return;
+    }
+    // Without it small messages wait for the acknowledgement of others.
+    let _ = stream.set_nodelay(true);
+    let open = Open::count(worker, direction);
+    let listener = Arc::clone(listener);
+    tokio::task::spawn_local(async move {
+        let worker = &open.worker;
+        match &listener.role {
+            Role::OutboundHttp => outbound::http(worker, stream, PeerAddr(peer)).await,
+            Role::OutboundTcp(host) => outbound::tcp(worker, stream, PeerAddr(peer), host).await,
+            Role::OutboundTransparent => {
+                outbound::transparent(worker, stream, PeerAddr(peer), listener.address).await;
+            }
+            Role::InboundPort(port) => inbound::explicit(worker, stream, PeerAddr(peer), port).await,
+            Role::InboundTransparent => {
+                inbound::transparent(worker, stream, PeerAddr(peer), listener.address).await;
+            }
+        }
+    });
+}
+
+/// An accepted connection, counted as long as it lives.
+struct Open {
+    worker: Rc<Worker>,
+    direction: Direction,
+}
+
+impl Open {
+    fn count(worker: &Rc<Worker>, direction: Direction) -> Self {
+        worker.connections.set(worker.connections.get() + 1);
+        worker.shard.connection_opened(direction);
+        Self { worker: Rc::clone(worker), direction }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        let left = self.worker.connections.get().saturating_sub(1);
+        self.worker.connections.set(left);
+        self.worker.shard.connection_closed(self.direction);
+        if left == 0 {
+            self.worker.last_ended.notify_waiters();
+        }
+    }
+}
