@@ -1,0 +1,252 @@
+//! The processes of the demo: started, watched, and ended in order.
+
+use std::{
+    fs::{self, File},
+    io::Write as _,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{ExitStatus, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail};
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::process::{Child, Command};
+
+use super::watchdog::Note;
+
+/// How long a process may take to end after SIGTERM, before it is killed.
+const GRACE: Duration = Duration::from_secs(5);
+/// Lines of a log that an error shows.
+const LOG_LINES: usize = 6;
+
+/// Running processes.
+#[derive(Debug)]
+pub(crate) struct Children {
+    logs: PathBuf,
+    watchdog: std::process::Child,
+    running: Vec<Running>,
+}
+
+#[derive(Debug)]
+struct Running {
+    name: String,
+    pid: u32,
+    child: Child,
+}
+
+impl Children {
+    /// Starts the watchdog; processes write their output to files in `logs`. `remove`: what the watchdog removes when
+    /// meshctl is killed.
+    ///
+    /// # Errors
+    /// When the directory or the process cannot be made.
+    pub(crate) fn new(meshctl: &Path, logs: PathBuf, remove: Option<&Path>) -> anyhow::Result<Self> {
+        use std::os::unix::process::CommandExt as _;
+        fs::create_dir_all(&logs).with_context(|| format!("cannot make {}", logs.display()))?;
+        let watchdog = std::process::Command::new(meshctl)
+            .args(["demo", "--watchdog"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            // Ctrl-C goes to the terminal's group: only meshctl is to hear it.
+            .process_group(0)
+            .spawn()
+            .context("cannot start the watchdog")?;
+        let mut children = Self { logs, watchdog, running: Vec::new() };
+        if let Some(directory) = remove {
+            children.note(&Note::Directory(directory.into()));
+        }
+        Ok(children)
+    }
+
+    /// Starts a process that runs until it is stopped.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub(crate) fn start(&mut self, name: &str, program: &Path, args: &[String]) -> anyhow::Result<()> {
+        let log = self.log(name)?;
+        let mut command = self.command(program, args);
+        command.stdout(log.try_clone()?).stderr(log);
+        self.spawn(name, &mut command)
+    }
+
+    /// Runs a process to its end and returns what it wrote to stdout.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub(crate) async fn run(
+        &mut self,
+        name: &str,
+        program: &Path,
+        args: &[String],
+    ) -> anyhow::Result<(ExitStatus, String)> {
+        let log = self.log(name)?;
+        let mut command = self.command(program, args);
+        command.stdout(Stdio::piped()).stderr(log);
+        self.spawn(name, &mut command)?;
+        let Some(process) = self.running.last_mut() else { bail!("{name} is not running") };
+        let pid = process.pid;
+        let mut text = String::new();
+        if let Some(mut stdout) = process.child.stdout.take() {
+            use tokio::io::AsyncReadExt as _;
+            stdout.read_to_string(&mut text).await.with_context(|| format!("cannot read from {name}"))?;
+        }
+        let status = process.child.wait().await.with_context(|| format!("cannot wait for {name}"))?;
+        self.running.retain(|process| process.pid != pid);
+        self.note(&Note::Ended(pid));
+        Ok((status, text))
+    }
+
+    fn command(&self, program: &Path, args: &[String]) -> Command {
+        let mut command = Command::new(program);
+        command.args(args).process_group(0).kill_on_drop(true);
+        // It ends with meshctl when it is one that looks at its standard input.
+        command.stdin(Stdio::piped());
+        // What the user's shell says of another mesh must not reach this one.
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("MESH_") {
+                command.env_remove(name);
+            }
+        }
+        command
+    }
+
+    fn spawn(&mut self, name: &str, command: &mut Command) -> anyhow::Result<()> {
+        let child = command.spawn().with_context(|| format!("cannot start {name}"))?;
+        let pid = child.id().with_context(|| format!("{name} ended at once"))?;
+        self.note(&Note::Started(pid));
+        self.running.push(Running { name: name.to_owned(), pid, child });
+        Ok(())
+    }
+
+    fn log(&self, name: &str) -> anyhow::Result<File> {
+        let path = self.logs.join(format!("{name}.log"));
+        let open = File::options().create(true).append(true).open(&path);
+        open.with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    fn note(&mut self, note: &Note) {
+        if let Some(pipe) = &mut self.watchdog.stdin {
+            // Without a watchdog the demo still works: then only kill -9 leaves something behind.
+            let _no_watchdog = pipe.write_all(note.line().as_bytes());
+        }
+    }
+
+    /// An error that names a process which has ended although nobody asked it to, with the end of its log.
+    ///
+    /// # Errors
+    /// That is its purpose.
+    pub(crate) fn all_run(&mut self) -> anyhow::Result<()> {
+        for process in &mut self.running {
+            if let Some(status) = process.child.try_wait()? {
+                let log = self.logs.join(format!("{}.log", process.name));
+                bail!("{} ended by itself ({status}):\n{}", process.name, last_lines(&log));
+            }
+        }
+        Ok(())
+    }
+
+    /// The last lines of a process's log.
+    pub(crate) fn last_words(&self, name: &str) -> String {
+        last_lines(&self.logs.join(format!("{name}.log")))
+    }
+
+    /// Ends those processes whose name `which` picks, all at the same time. Returns what did not go well.
+    pub(crate) async fn stop(&mut self, which: impl Fn(&str) -> bool) -> Vec<String> {
+        let (mut ending, rest) = std::mem::take(&mut self.running).into_iter().partition(|p| which(&p.name));
+        self.running = rest;
+        let mut problems = Vec::new();
+        let ending: &mut Vec<Running> = &mut ending;
+        for process in ending.iter_mut() {
+            let pid = i32::try_from(process.pid).ok().and_then(Pid::from_raw);
+            // Not waited for yet, so that its number cannot be anybody else's.
+            if let (Ok(None), Some(pid)) = (process.child.try_wait(), pid) {
+                let _gone = kill_process(pid, Signal::TERM);
+            }
+        }
+        let deadline = tokio::time::Instant::now() + GRACE;
+        for process in ending.iter_mut() {
+            match tokio::time::timeout_at(deadline, process.child.wait()).await {
+                Ok(Ok(status)) if status.success() => {}
+                Ok(Ok(status)) => problems.push(format!("{} ended with {status}", process.name)),
+                Ok(Err(error)) => problems.push(format!("{}: {error}", process.name)),
+                Err(_) => {
+                    problems.push(format!("{} did not end within {GRACE:?} and was killed", process.name));
+                    // It cannot be ignored; waiting reaps it.
+                    let _killed = process.child.kill().await;
+                }
+            }
+            self.note(&Note::Ended(process.pid));
+        }
+        problems
+    }
+
+    /// Ends the watchdog, which has nothing to do any more.
+    pub(crate) async fn end_watchdog(mut self) {
+        drop(self.watchdog.stdin.take());
+        let _ended = tokio::task::spawn_blocking(move || self.watchdog.wait()).await;
+    }
+}
+
+fn last_lines(log: &Path) -> String {
+    let text = fs::read(log).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<&str> = text.lines().collect();
+    lines.iter().skip(lines.len().saturating_sub(LOG_LINES)).map(|line| format!("  {line}\n")).collect()
+}
+
+/// Addresses on which something still listens.
+pub(crate) async fn still_listening(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
+    let mut found = Vec::new();
+    for &address in addresses {
+        if tokio::net::TcpStream::connect(address).await.is_ok() {
+            found.push(address);
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn children(dir: &Path) -> Children {
+        // `true` ignores what it is told and ends: a demo without watchdog must work.
+        Children::new(Path::new("true"), dir.into(), None).unwrap()
+    }
+
+    fn sh(script: &str) -> [String; 2] {
+        ["-c".into(), script.into()]
+    }
+
+    #[tokio::test]
+    async fn stops_what_it_started_and_says_what_went_wrong() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut children = children(dir.path());
+        children
+            .start("good", Path::new("sh"), &sh("trap 'exit 0' TERM; while :; do sleep 0.05; done"))
+            .unwrap();
+        children
+            .start("bad", Path::new("sh"), &sh("trap 'exit 9' TERM; while :; do sleep 0.05; done"))
+            .unwrap();
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        children.all_run().unwrap();
+        assert_eq!(children.stop(|name| name == "good").await, Vec::<String>::new());
+        assert_eq!(children.stop(|_| true).await, ["bad ended with exit status: 9"]);
+        children.end_watchdog().await;
+    }
+
+    #[tokio::test]
+    async fn a_process_that_ends_by_itself_is_named_with_its_log() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut children = children(dir.path());
+        children.start("proxy", Path::new("sh"), &sh("echo no token >&2; exit 3")).unwrap();
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let error = children.all_run().unwrap_err().to_string();
+        assert!(error.starts_with("proxy ended by itself (exit status: 3)"), "{error}");
+        assert!(error.contains("no token"), "{error}");
+        let (status, text) = children.run("job", Path::new("sh"), &sh("echo out; exit 2")).await.unwrap();
+        assert_eq!((status.code(), text.as_str()), (Some(2), "out\n"));
+    }
+}

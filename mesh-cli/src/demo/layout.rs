@@ -1,0 +1,207 @@
+//! Who takes part in the demo, on which addresses, and the YAML that says so.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+
+use anyhow::bail;
+use clap::ValueEnum;
+use mesh_core::ports;
+
+/// Holding this port on the controller's address claims the whole range 127.N.0.0/24 for one demo.
+const CLAIM: u16 = 15_099;
+/// Where every application gives its own counts.
+pub(crate) const STATS: u16 = 9_090;
+/// Last part of the controller's address.
+const CONTROLLER: u8 = 1;
+/// The range that the YAML of the example uses.
+const RANGE: u8 = 77;
+/// Where cart's sidecar takes connections to inventory.
+pub(crate) const INVENTORY_UPSTREAM: u16 = 17_000;
+
+/// A workload of the shop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Member {
+    /// Name of the Workload.
+    pub(crate) name: &'static str,
+    /// Its service account.
+    pub(crate) account: &'static str,
+    /// Last part of its address.
+    host: u8,
+    /// Port of its application; None: it serves nothing.
+    pub(crate) app_port: Option<u16>,
+}
+
+const fn member(name: &'static str, account: &'static str, host: u8, app_port: Option<u16>) -> Member {
+    Member { name, account, host, app_port }
+}
+
+/// The generator of load.
+pub(crate) const LOAD: Member = member("load", "load", 2, None);
+/// The pages.
+pub(crate) const STOREFRONT: Member = member("storefront", "storefront", 3, Some(9080));
+/// The first version of the catalog.
+pub(crate) const CATALOG_V1: Member = member("catalog-v1", "catalog", 4, Some(9080));
+/// The second version of the catalog.
+pub(crate) const CATALOG_V2: Member = member("catalog-v2", "catalog", 5, Some(9080));
+/// The carts.
+pub(crate) const CART: Member = member("cart", "cart", 6, Some(9070));
+/// The stock.
+pub(crate) const INVENTORY: Member = member("inventory", "inventory", 7, Some(9000));
+/// The job that may not read carts.
+pub(crate) const BATCH: Member = member("batch", "batch", 8, None);
+/// All of them; each has a sidecar.
+pub(crate) const MEMBERS: [Member; 7] = [LOAD, STOREFRONT, CATALOG_V1, CATALOG_V2, CART, INVENTORY, BATCH];
+
+/// What the demo does wrong on purpose, to show that its checks would tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Break {
+    /// Writes other weights than it claims.
+    Split,
+    /// Writes no rule about who may call cart.
+    Policy,
+    /// Lets the load go around its sidecar, in plaintext.
+    Mtls,
+}
+
+/// The loopback addresses of one demo: 127.N.0.0/24.
+#[derive(Debug)]
+pub(crate) struct Net {
+    range: u8,
+    /// Held as long as the demo runs.
+    _claim: TcpListener,
+}
+
+impl Net {
+    /// Takes the first range that nobody uses.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub(crate) fn claim() -> anyhow::Result<Self> {
+        for range in RANGE..=250 {
+            let ip = |host| Ipv4Addr::new(127, range, 0, host);
+            let Ok(claim) = TcpListener::bind((ip(CONTROLLER), CLAIM)) else { continue };
+            let net = Self { range, _claim: claim };
+            // Bound and closed again: a listener that never accepted leaves nothing behind.
+            if net.listeners().iter().all(|address| TcpListener::bind(address).is_ok()) {
+                return Ok(net);
+            }
+        }
+        bail!(
+            "no range of loopback addresses 127.{RANGE}.0.0/24 to 127.250.0.0/24 is free; \
+             the demo needs Linux, where all of 127.0.0.0/8 is this machine"
+        )
+    }
+
+    /// A port of a workload's address.
+    pub(crate) fn at(&self, member: Member, port: u16) -> SocketAddr {
+        (Ipv4Addr::new(127, self.range, 0, member.host), port).into()
+    }
+
+    /// A port of the controller's address.
+    pub(crate) fn controller(&self, port: u16) -> SocketAddr {
+        (Ipv4Addr::new(127, self.range, 0, CONTROLLER), port).into()
+    }
+
+    /// The address of a workload, without port.
+    pub(crate) fn ip(&self, member: Member) -> String {
+        self.at(member, 0).ip().to_string()
+    }
+
+    /// Everything that listens while the demo runs, and must not after it.
+    pub(crate) fn listeners(&self) -> Vec<SocketAddr> {
+        let of_proxy = [ports::OUTBOUND, ports::ADMIN, ports::HEALTH];
+        let sidecars = MEMBERS.iter().flat_map(|m| of_proxy.map(|port| self.at(*m, port)));
+        let apps = MEMBERS.iter().filter_map(|m| m.app_port.map(|port| (m, port)));
+        let apps = apps.flat_map(|(m, port)| [self.at(*m, port), self.at(*m, STATS)]);
+        let controller = [ports::CONTROL, ports::VIEW, ports::CONTROLLER_HEALTH].map(|p| self.controller(p));
+        sidecars.chain(apps).chain(controller).collect()
+    }
+}
+
+/// Name of the file that holds the split.
+pub(crate) const SPLIT_FILE: &str = "split.yaml";
+
+/// The example's files, as they are in the repository.
+const FILES: [(&str, &str); 5] = [
+    ("namespace.yaml", include_str!("../../../examples/shop/mesh/namespace.yaml")),
+    ("workloads.yaml", include_str!("../../../examples/shop/mesh/workloads.yaml")),
+    ("services.yaml", include_str!("../../../examples/shop/mesh/services.yaml")),
+    (SPLIT_FILE, include_str!("../../../examples/shop/mesh/split.yaml")),
+    ("policy.yaml", include_str!("../../../examples/shop/mesh/policy.yaml")),
+];
+
+/// The files for this demo's addresses.
+pub(crate) fn yaml(net: &Net, broken: Option<Break>) -> Vec<(&'static str, String)> {
+    let place = |text: &str| text.replace(&format!("127.{RANGE}.0."), &format!("127.{}.0.", net.range));
+    FILES.iter().map(|(name, text)| (*name, damage(broken, name, place(text)))).collect()
+}
+
+fn damage(broken: Option<Break>, name: &str, text: String) -> String {
+    match (broken, name) {
+        (Some(Break::Split), SPLIT_FILE) => split_yaml(broken, 90, 10),
+        // Without its sources nobody is named, and without the whole object nobody is refused.
+        (Some(Break::Policy), "policy.yaml") => text
+            .split("---\n")
+            .filter(|object| !object.contains("storefront-to-cart"))
+            .collect::<Vec<_>>()
+            .join("---\n"),
+        (Some(Break::Mtls), "namespace.yaml") => text
+            .replace("meshctl.dev/mtls: strict", "meshctl.dev/mtls: permissive")
+            .replace("meshctl.dev/default-policy: authenticated", "meshctl.dev/default-policy: allow"),
+        _ => text,
+    }
+}
+
+/// The split's file with other weights.
+pub(crate) fn split_yaml(broken: Option<Break>, v1: u32, v2: u32) -> String {
+    let (v1, v2) = if broken == Some(Break::Split) { (70, 30) } else { (v1, v2) };
+    let text = FILES.iter().find(|(name, _)| *name == SPLIT_FILE).map_or("", |(_, text)| *text);
+    let text =
+        text.replace("weight: 90", &format!("weight: {v1}")).replace("weight: 10", &format!("weight: {v2}"));
+    text.replace("90 go to version 1 and 10 to", &format!("{v1} go to version 1 and {v2} to"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_demos_take_different_ranges() {
+        let (first, second) = (Net::claim().unwrap(), Net::claim().unwrap());
+        assert_ne!(first.range, second.range);
+        let text: String = yaml(&second, None).into_iter().map(|(_, text)| text).collect();
+        for member in MEMBERS {
+            let address = format!("address: {}\n", second.ip(member));
+            assert!(text.contains(&address), "{address}");
+        }
+        assert!(!text.contains(&format!("127.{}.0.", first.range)));
+    }
+
+    #[test]
+    fn members_are_those_of_the_yaml() {
+        let workloads = FILES[1].1;
+        assert_eq!(workloads.matches("kind: Workload").count(), MEMBERS.len());
+        for m in MEMBERS {
+            let name = format!("metadata: {{name: {}, namespace: shop", m.name);
+            let object = workloads.split("---\n").find(|object| object.contains(&name)).unwrap();
+            assert!(object.contains(&format!("serviceAccount: {}\n", m.account)), "{object}");
+            assert!(object.contains(&format!("address: 127.{RANGE}.0.{}\n", m.host)), "{object}");
+            if let Some(port) = m.app_port {
+                assert!(object.contains(&format!("127.{RANGE}.0.{}:{port}\"", m.host)), "{object}");
+            }
+        }
+        assert!(workloads.contains(&format!("listenPort: {INVENTORY_UPSTREAM}")));
+    }
+
+    #[test]
+    fn edits_change_what_they_say() {
+        let moved = split_yaml(None, 50, 50);
+        assert_eq!((moved.matches("weight: 50").count(), moved.matches("weight:").count()), (2, 2));
+        assert!(split_yaml(Some(Break::Split), 90, 10).contains("weight: 70"));
+        let policy = |broken| damage(broken, "policy.yaml", FILES[4].1.to_owned());
+        assert!(policy(None).contains("storefront-to-cart"));
+        let damaged = policy(Some(Break::Policy));
+        assert!(!damaged.contains("storefront-to-cart") && damaged.contains("cart-to-inventory"));
+        let namespace = damage(Some(Break::Mtls), "namespace.yaml", FILES[0].1.to_owned());
+        assert!(namespace.contains("mtls: permissive") && namespace.contains("default-policy: allow"));
+    }
+}
