@@ -1,12 +1,60 @@
 //! The only file that knows every part: builds, spawns and drains a proxy.
 
-use std::net::SocketAddr;
+#[cfg(test)]
+pub(crate) mod tests;
 
-use crate::config::Config;
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{
+    sync::{oneshot, watch},
+    task::JoinSet,
+    time::timeout,
+};
+
+use crate::{
+    admin,
+    config::Config,
+    control::{self, Control},
+    drain::Drain,
+    identity::{self, Keeper},
+    listeners::{self, BindError, BoundListener, Listeners, Progress, Role},
+    runtime::start_worker,
+    telemetry::{self, Metrics, Telemetry, access_log::AccessLog},
+    worker::WorkerContext,
+};
+
+/// Time for workers to end after they were told to abort.
+const ABORT: Duration = Duration::from_secs(2);
+/// Time for the last report.
+const LAST_REPORT: Duration = Duration::from_secs(1);
 
 /// Why a proxy does not start.
 #[derive(Debug, thiserror::Error)]
-pub enum StartError {}
+pub enum StartError {
+    /// A listener does not stand.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The admin socket cannot be made.
+    #[error("admin socket {}: {error}", path.display())]
+    AdminSocket {
+        /// Where.
+        path: PathBuf,
+        /// What is wrong.
+        error: io::Error,
+    },
+    /// The access log cannot be opened.
+    #[error("access log: {0}")]
+    AccessLog(#[source] io::Error),
+    /// A thread or an event loop cannot be made.
+    #[error("starting a worker: {0}")]
+    Worker(#[source] io::Error),
+}
 
 /// Where a proxy listens, with real ports.
 #[derive(Clone, Debug)]
@@ -21,18 +69,51 @@ pub struct Addresses {
     pub health: SocketAddr,
 }
 
-/// A running proxy.
+/// A running proxy. Dropping it aborts all that it carries; [`Proxy::shutdown`] does not.
 pub struct Proxy {
+    config: Arc<Config>,
     addresses: Addresses,
+    state: Arc<admin::State>,
+    drain: watch::Sender<Drain>,
+    tasks: JoinSet<()>,
+    workers: Vec<oneshot::Receiver<()>>,
 }
 
 impl Proxy {
-    /// Starts a proxy; returns when its own listeners stand.
+    /// Starts a proxy; returns when its own listeners stand. What it needs from the controller comes later: see
+    /// [`Proxy::ready`]. Must be called within a tokio runtime, which becomes the control thread.
     ///
     /// # Errors
     /// [`StartError`].
-    pub async fn start(_config: Config) -> Result<Self, StartError> {
-        todo!()
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        let config = Arc::new(config);
+        let fixed = listeners::bind_fixed(&config)?;
+        let (admin_socket, admin_address) = bind("admin", config.admin)?;
+        let (health_socket, health_address) = bind("health", config.health)?;
+        let addresses = Addresses {
+            outbound: address_of(&fixed, |role| {
+                matches!(role, Role::OutboundHttp | Role::OutboundTransparent)
+            })
+            .unwrap_or(admin_address),
+            inbound: address_of(&fixed, |role| matches!(role, Role::InboundTransparent)),
+            admin: admin_address,
+            health: health_address,
+        };
+        let parts = Parts::new(&config, fixed)?;
+        let mut tasks = JoinSet::new();
+        let state = Arc::new(parts.state(&config));
+        if let Some(path) = &config.admin_socket {
+            let error = |error| StartError::AdminSocket { path: path.clone(), error };
+            let socket = admin::bind_socket(path).map_err(error)?;
+            tasks.spawn(admin::serve_socket(socket, Arc::clone(&state)));
+        }
+        tasks.spawn(admin::serve_tcp(admin_socket, Arc::clone(&state), admin::admin));
+        tasks.spawn(admin::serve_tcp(health_socket, Arc::clone(&state), admin::health));
+        let workers = parts.start_workers(&config)?;
+        let drain = parts.drain.clone();
+        parts.spawn(&config, &mut tasks);
+        tracing::info!(workload = %config.workload, outbound = %addresses.outbound, workers = workers.len(), "proxy started");
+        Ok(Self { config, addresses, state, drain, tasks, workers })
     }
 
     /// Where it listens.
@@ -42,8 +123,129 @@ impl Proxy {
     }
 
     /// Returns when identity, workload configuration and all listeners are there.
-    pub async fn ready(&self) {}
+    pub async fn ready(&self) {
+        let mut tls = self.state.control.tls();
+        let mut workload = self.state.control.workload();
+        let mut progress = self.state.progress.clone();
+        // These end only together with the proxy.
+        let _identity = tls.wait_for(Option::is_some).await;
+        let _workload = workload.wait_for(Option::is_some).await;
+        let _listeners = progress.wait_for(Progress::is_complete).await;
+    }
 
-    /// Drains and ends.
-    pub async fn shutdown(self) {}
+    /// Returns when the proxy was asked to end through its admin socket.
+    pub async fn asked_to_stop(&self) {
+        let mut stop = self.state.stop.subscribe();
+        let _asked = stop.wait_for(|stop| *stop).await;
+    }
+
+    /// Drains: finishes what runs, aborts what is left after the drain timeout, sends the last report, ends.
+    pub async fn shutdown(mut self) {
+        self.drain.send_replace(Drain::Draining);
+        tracing::info!(at_most = ?self.config.drain_timeout, "draining");
+        let drained = timeout(self.config.drain_timeout, ended(&mut self.workers)).await;
+        self.drain.send_replace(Drain::Stopped);
+        if drained.is_err() {
+            tracing::warn!("not everything ended in time: aborting the rest");
+            let _aborted = timeout(ABORT, ended(&mut self.workers)).await;
+        }
+        let channel = self.state.control.channel().borrow().clone();
+        if let Some(channel) = channel {
+            let report = telemetry::report_once(&self.state.telemetry, &self.config, channel);
+            let _reported = timeout(LAST_REPORT, report).await;
+        }
+        self.tasks.shutdown().await;
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.drain.send_replace(Drain::Stopped);
+    }
+}
+
+/// Waits for all workers; those that have ended are taken out.
+async fn ended(workers: &mut Vec<oneshot::Receiver<()>>) {
+    while let Some(worker) = workers.last_mut() {
+        let _ended = worker.await;
+        workers.pop();
+    }
+}
+
+/// What the tasks and workers share.
+struct Parts {
+    control: Control,
+    keeper: Arc<Keeper>,
+    telemetry: Telemetry,
+    instance: String,
+    access_log: AccessLog,
+    listeners: watch::Sender<Listeners>,
+    progress: watch::Sender<Progress>,
+    drain: watch::Sender<Drain>,
+}
+
+impl Parts {
+    fn new(config: &Arc<Config>, fixed: Listeners) -> Result<Self, StartError> {
+        let keeper = Arc::new(Keeper::new());
+        let instance = format!("{:032x}", fastrand::u128(..));
+        Ok(Self {
+            control: Control::new(Arc::clone(config), Arc::clone(&keeper)),
+            keeper,
+            telemetry: Telemetry::new(config.workers, &instance),
+            instance,
+            access_log: AccessLog::open(&config.access_log).map_err(StartError::AccessLog)?,
+            listeners: watch::Sender::new(fixed),
+            progress: watch::Sender::new(Progress::default()),
+            drain: watch::Sender::new(Drain::Running),
+        })
+    }
+
+    fn state(&self, config: &Arc<Config>) -> admin::State {
+        let (telemetry, control) = (self.telemetry.clone(), self.control.clone());
+        admin::State {
+            config: Arc::clone(config),
+            metrics: Metrics::new(telemetry.clone(), control.clone(), self.access_log.clone()),
+            control,
+            telemetry,
+            access_log: self.access_log.clone(),
+            listeners: self.listeners.subscribe(),
+            progress: self.progress.subscribe(),
+            drain: self.drain.subscribe(),
+            stop: watch::Sender::new(false),
+        }
+    }
+
+    fn start_workers(&self, config: &Arc<Config>) -> Result<Vec<oneshot::Receiver<()>>, StartError> {
+        let context = |(index, shard): (usize, &Arc<telemetry::Shard>)| WorkerContext {
+            index,
+            config: Arc::clone(config),
+            control: self.control.clone(),
+            listeners: self.listeners.subscribe(),
+            shard: Arc::clone(shard),
+            access_log: self.access_log.clone(),
+            drain: self.drain.subscribe(),
+        };
+        let contexts = self.telemetry.shards().iter().enumerate().map(context);
+        contexts.map(|context| start_worker(context).map_err(StartError::Worker)).collect()
+    }
+
+    fn spawn(self, config: &Arc<Config>, tasks: &mut JoinSet<()>) {
+        let workload = self.control.workload();
+        let channel = self.control.channel();
+        tasks.spawn(identity::run(self.keeper, Arc::clone(config)));
+        tasks.spawn(control::run(self.control, self.instance));
+        tasks.spawn(telemetry::run(self.telemetry, Arc::clone(config), channel));
+        tasks.spawn(listeners::run(Arc::clone(config), workload, self.listeners, self.progress));
+    }
+}
+
+fn bind(what: &'static str, address: SocketAddr) -> Result<(tokio::net::TcpListener, SocketAddr), BindError> {
+    let failed = |error| BindError { what, address, error };
+    let socket: TcpListener = listeners::bind(what, address)?;
+    let real = socket.local_addr().map_err(failed)?;
+    Ok((tokio::net::TcpListener::from_std(socket).map_err(failed)?, real))
+}
+
+fn address_of(listeners: &[Arc<BoundListener>], role: impl Fn(&Role) -> bool) -> Option<SocketAddr> {
+    listeners.iter().find(|listener| role(&listener.role)).map(|listener| listener.address.0)
 }

@@ -18,7 +18,7 @@ mod drain;
 mod http;
 mod identity;
 mod inbound;
-mod listeners;
+pub mod listeners;
 pub mod logging;
 mod net;
 mod outbound;

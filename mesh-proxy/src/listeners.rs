@@ -1,10 +1,32 @@
 //! Listening sockets: bound on the control thread, polled by every worker.
 
-use std::sync::Arc;
+use std::{
+    collections::HashSet,
+    io,
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+    time::Duration,
+};
 
-use mesh_core::{addr::ListenAddr, config::InboundPort, name::Host};
+use mesh_core::{
+    addr::ListenAddr,
+    config::{InboundPort, WorkloadConfig},
+    name::Host,
+};
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::{sync::watch, time::timeout};
+
+use crate::config::{Config, Mode};
+
+/// Connections that wait to be accepted, per listener.
+const BACKLOG: i32 = 1024;
+/// How often a listener that could not be bound is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+/// Most listeners that a workload's configuration can ask for.
+const MAX: usize = 1024;
 
 /// What a listener takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
     /// HTTP from the application, by Host (explicit mode).
     OutboundHttp,
@@ -25,8 +47,227 @@ pub(crate) struct BoundListener {
     /// Where it stands; the real port.
     pub address: ListenAddr,
     /// The socket, non-blocking. Workers poll clones of it.
-    pub socket: std::net::TcpListener,
+    pub socket: TcpListener,
 }
 
 /// All listening sockets. An unchanged one keeps its `Arc`, so that workers keep their accept tasks.
 pub(crate) type Listeners = Arc<[Arc<BoundListener>]>;
+
+/// Why a listener does not stand.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "cannot listen on {address} for {what}: {error}; is another process there, and is the address this machine's"
+)]
+pub struct BindError {
+    /// What it is for.
+    pub what: &'static str,
+    /// Where.
+    pub address: SocketAddr,
+    /// What is wrong.
+    #[source]
+    pub error: io::Error,
+}
+
+/// Binds a non-blocking listener.
+///
+/// # Errors
+/// [`BindError`].
+pub(crate) fn bind(what: &'static str, address: SocketAddr) -> Result<TcpListener, BindError> {
+    let bind = || -> io::Result<TcpListener> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_reuse_address(true)?;
+        if address.is_ipv6() {
+            socket.set_only_v6(true)?;
+        }
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        Ok(socket.into())
+    };
+    bind().map_err(|error| BindError { what, address, error })
+}
+
+fn bound(role: Role, what: &'static str, address: SocketAddr) -> Result<Arc<BoundListener>, BindError> {
+    let socket = bind(what, address)?;
+    let address = socket.local_addr().map_err(|error| BindError { what, address, error })?;
+    Ok(Arc::new(BoundListener { role, address: ListenAddr(address), socket }))
+}
+
+/// Binds those listeners that do not depend on the workload's configuration; outbound comes first.
+///
+/// # Errors
+/// [`BindError`]. The machine may have no IPv6: the second outbound address is then left out.
+pub(crate) fn bind_fixed(config: &Config) -> Result<Listeners, BindError> {
+    let role = match config.mode {
+        Mode::Explicit => Role::OutboundHttp,
+        Mode::Transparent => Role::OutboundTransparent,
+    };
+    let mut listeners = Vec::new();
+    for address in &config.outbound {
+        match bound(role.clone(), "outbound", *address) {
+            Ok(listener) => listeners.push(listener),
+            Err(error) if address.is_ipv6() && !listeners.is_empty() => {
+                tracing::warn!(%error, "no outbound listener for IPv6");
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    for address in &config.inbound {
+        listeners.push(bound(Role::InboundTransparent, "inbound", *address)?);
+    }
+    Ok(listeners.into())
+}
+
+/// How far the listeners follow the workload's configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Progress {
+    /// A configuration has been looked at.
+    pub started: bool,
+    /// What does not stand, and why.
+    pub problems: Vec<String>,
+}
+
+impl Progress {
+    /// Everything stands.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.started && self.problems.is_empty()
+    }
+}
+
+/// Keeps the listeners as the workload's configuration says. Runs for ever.
+pub(crate) async fn run(
+    config: Arc<Config>,
+    mut workload: watch::Receiver<Option<Arc<WorkloadConfig>>>,
+    listeners: watch::Sender<Listeners>,
+    progress: watch::Sender<Progress>,
+) {
+    let fixed: Vec<_> = listeners.borrow().to_vec();
+    loop {
+        let current = workload.borrow_and_update().clone();
+        let mut wait = Duration::MAX;
+        if let Some(current) = current {
+            let wanted = if config.mode == Mode::Explicit { wanted(&current) } else { Vec::new() };
+            let problems = follow(&fixed, wanted, &listeners);
+            if !problems.is_empty() {
+                wait = RETRY;
+            }
+            progress.send_if_modified(|progress| {
+                let new = Progress { started: true, problems };
+                let changed = *progress != new;
+                for problem in &new.problems {
+                    if changed {
+                        tracing::error!("{problem}");
+                    }
+                }
+                *progress = new;
+                changed
+            });
+        }
+        if let Ok(Err(_)) = timeout(wait, workload.changed()).await {
+            return;
+        }
+    }
+}
+
+/// What the configuration asks for in explicit mode.
+fn wanted(workload: &WorkloadConfig) -> Vec<(Role, SocketAddr)> {
+    let inbound = workload.inbound.iter().map(|port| {
+        (Role::InboundPort(Arc::new(port.clone())), SocketAddr::new(workload.address, port.port))
+    });
+    let upstreams = workload.upstreams.iter().map(|upstream| {
+        let address = SocketAddr::new(workload.address, upstream.listen_port);
+        (Role::OutboundTcp(upstream.host.clone()), address)
+    });
+    inbound.chain(upstreams).take(MAX).collect()
+}
+
+/// Binds what is new, keeps what is the same, closes the rest. Returns what does not stand.
+fn follow(
+    fixed: &[Arc<BoundListener>],
+    wanted: Vec<(Role, SocketAddr)>,
+    listeners: &watch::Sender<Listeners>,
+) -> Vec<String> {
+    let before = Arc::clone(&listeners.borrow());
+    let mut problems = Vec::new();
+    let mut now: Vec<Arc<BoundListener>> = fixed.to_vec();
+    let mut taken = HashSet::new();
+    for (role, address) in wanted {
+        if !taken.insert(address) {
+            problems
+                .push(format!("two listeners of the workload want {address}: change a port or a listenPort"));
+            continue;
+        }
+        if let Some(same) = before.iter().find(|l| l.address.0 == address) {
+            // The socket goes on under its new role: connections that wait in its backlog are not lost.
+            match (same.role == role, same.socket.try_clone()) {
+                (true, _) => now.push(Arc::clone(same)),
+                (false, Ok(socket)) => {
+                    now.push(Arc::new(BoundListener { role, address: same.address, socket }))
+                }
+                (false, Err(error)) => problems.push(format!("listener on {address}: {error}")),
+            }
+            continue;
+        }
+        let what =
+            if matches!(role, Role::InboundPort(_)) { "a port of the workload" } else { "an upstream" };
+        match bound(role, what, address) {
+            Ok(listener) => now.push(listener),
+            Err(error) => problems.push(error.to_string()),
+        }
+    }
+    let unchanged = before.len() == now.len() && before.iter().zip(&now).all(|(a, b)| Arc::ptr_eq(a, b));
+    if !unchanged {
+        listeners.send_replace(now.into());
+    }
+    problems
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn port(number: u16, name: &str) -> Role {
+        let protocol = mesh_core::protocol::Protocol::Http1;
+        let (name, services) = (name.to_owned(), vec![]);
+        Role::InboundPort(Arc::new(InboundPort { port: number, name, protocol, app_address: None, services }))
+    }
+
+    /// An address on which nobody listens now; others of these tests use other addresses.
+    fn free(ip: [u8; 4]) -> SocketAddr {
+        bind("test", (ip, 0).into()).unwrap().local_addr().unwrap()
+    }
+
+    #[test]
+    fn unchanged_listeners_stay_and_others_come_and_go() {
+        let (a, b) = (free([127, 66, 0, 1]), free([127, 66, 0, 2]));
+        let fixed = vec![bound(Role::OutboundHttp, "test", ([127, 66, 0, 3], 0).into()).unwrap()];
+        let listeners = watch::Sender::new(Listeners::from(fixed.clone()));
+        let none: [String; 0] = [];
+        assert_eq!(follow(&fixed, vec![(port(1, "a"), a), (port(2, "b"), b)], &listeners), none);
+        let first = listeners.borrow().clone();
+        assert_eq!(first.len(), 3);
+        assert_eq!(follow(&fixed, vec![(port(1, "a"), a)], &listeners), none);
+        let second = listeners.borrow().clone();
+        assert_eq!(second.len(), 2);
+        assert!(Arc::ptr_eq(&first[1], &second[1]));
+        drop(first);
+        assert!(bind("test", b).is_ok(), "the port is free again");
+        assert_eq!(follow(&fixed, vec![(port(1, "renamed"), a)], &listeners), none);
+        let third = listeners.borrow().clone();
+        assert!(!Arc::ptr_eq(&second[1], &third[1]));
+        assert_eq!(third[1].role, port(1, "renamed"));
+    }
+
+    #[test]
+    fn a_listener_that_does_not_stand_is_told_and_the_others_do() {
+        let taken = bind("test", ([127, 66, 0, 4], 0).into()).unwrap();
+        let (address, free) = (taken.local_addr().unwrap(), free([127, 66, 0, 5]));
+        let listeners = watch::Sender::new(Listeners::from(vec![]));
+        let wanted = vec![(port(1, "a"), address), (port(2, "b"), free), (port(3, "c"), free)];
+        let problems = follow(&[], wanted, &listeners);
+        assert_eq!(listeners.borrow().len(), 1);
+        assert_eq!(problems.len(), 2);
+        assert!(problems[0].contains(&address.to_string()), "{problems:?}");
+        assert!(problems[1].contains("two listeners"), "{problems:?}");
+    }
+}

@@ -1,1 +1,78 @@
-//! admin
+//! What people and probes ask a proxy: admin (live state), health, metrics, and the socket that changes state.
+
+mod dump;
+mod health;
+mod server;
+mod socket;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+pub(crate) use self::{
+    server::serve_tcp,
+    socket::{bind_socket, serve_socket},
+};
+use crate::{
+    config::Config,
+    control::Control,
+    drain::Drain,
+    listeners::{Listeners, Progress},
+    telemetry::{Metrics, Telemetry, access_log::AccessLog},
+};
+
+/// What the answers are made of.
+pub(crate) struct State {
+    /// The proxy's configuration.
+    pub config: Arc<Config>,
+    /// What the controller says.
+    pub control: Control,
+    /// What is counted.
+    pub telemetry: Telemetry,
+    /// Metrics text.
+    pub metrics: Metrics,
+    /// The access log.
+    pub access_log: AccessLog,
+    /// Where the proxy listens.
+    pub listeners: watch::Receiver<Listeners>,
+    /// What does not stand yet.
+    pub progress: watch::Receiver<Progress>,
+    /// Whether the proxy is ending.
+    pub drain: watch::Receiver<Drain>,
+    /// Asks the proxy to end.
+    pub stop: watch::Sender<bool>,
+}
+
+/// Answers of the admin port. Read-only, without secrets.
+pub(crate) fn admin(state: &State, request: &server::Head) -> server::Answer {
+    if !server::host_is_local(request) {
+        return server::Answer::text(403, "admin is asked by IP address or as localhost");
+    }
+    match request.uri.path() {
+        "/config" => server::Answer::json(&dump::config(state)),
+        "/destinations" => server::Answer::json(&state.control.dump_destinations()),
+        "/endpoints" => server::Answer::json(&state.control.dump_endpoints()),
+        "/certificates" => server::Answer::json(&dump::certificates(state)),
+        "/edges" => server::Answer::json(&dump::edges(state)),
+        "/status" => server::Answer::json(&dump::status(state)),
+        _ => server::Answer::text(
+            404,
+            "there are /config, /destinations, /endpoints, /certificates, /edges and /status",
+        ),
+    }
+}
+
+/// Answers of the health port.
+pub(crate) fn health(state: &State, request: &server::Head) -> server::Answer {
+    match request.uri.path() {
+        "/live" => server::Answer::text(200, "live"),
+        "/ready" => match health::missing(state) {
+            missing if missing.is_empty() => server::Answer::text(200, "ready"),
+            missing => server::Answer::text(503, &missing.join("\n")),
+        },
+        "/metrics" => server::Answer::metrics(state.metrics.text()),
+        _ => server::Answer::text(404, "there are /ready, /live and /metrics"),
+    }
+}

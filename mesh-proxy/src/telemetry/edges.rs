@@ -1,9 +1,9 @@
 //! Counters of edges: one writer (the worker), relaxed atomics, any number of readers.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap, HashSet},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
 };
@@ -120,6 +120,17 @@ impl EdgeStats {
         self.failures.add(u64::from(outcome.failed));
         self.requests.add(1);
     }
+
+    /// How many calls in a row found nothing new.
+    fn idle_sweeps(&self) -> u64 {
+        let now = self.requests.get().wrapping_add(self.connections.get());
+        if self.swept.swap(now, Relaxed) == now {
+            self.idle_sweeps.fetch_add(1, Relaxed) + 1
+        } else {
+            self.idle_sweeps.store(0, Relaxed);
+            0
+        }
+    }
 }
 
 /// Class of a status: 1 to 5; 0 when there is none.
@@ -127,6 +138,68 @@ fn status_class(status: Option<u16>) -> u8 {
     match status {
         Some(status @ 100..600) => (status / 100) as u8,
         _ => 0,
+    }
+}
+
+/// Totals of one edge over all shards.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct EdgeCounts {
+    /// The totals.
+    pub totals: EdgeTotals,
+    /// Requests with a reason, by status class (0: none) and reason.
+    pub by_reason: BTreeMap<(u8, Reason), u64>,
+}
+
+impl EdgeCounts {
+    fn add(&mut self, edge: &EdgeStats) {
+        let totals = &mut self.totals;
+        totals.requests += edge.requests.get();
+        totals.failures += edge.failures.get();
+        totals.connections += edge.connections.get();
+        totals.request_bytes += edge.request_bytes.get();
+        totals.response_bytes += edge.response_bytes.get();
+        for (total, counter) in totals.status_classes.iter_mut().zip(&edge.status_classes) {
+            *total += counter.get();
+        }
+        for (bucket, counter) in edge.buckets.iter().enumerate() {
+            match counter.get() {
+                0 => {}
+                count => totals.latency.add(bucket, count, 0),
+            }
+        }
+        totals.latency.add(0, 0, edge.sum_micros.get());
+        for (class, reason, count) in edge.reasons.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            *totals.reasons.entry(*reason).or_default() += count;
+            *self.by_reason.entry((*class, *reason)).or_default() += count;
+        }
+    }
+}
+
+/// Adds up the edges of all shards.
+pub(crate) fn sum(shards: &[Arc<Shard>]) -> BTreeMap<EdgeKey, EdgeCounts> {
+    let mut sums: BTreeMap<EdgeKey, EdgeCounts> = BTreeMap::new();
+    for shard in shards {
+        for edge in shard.edges().values() {
+            match sums.get_mut(&edge.key) {
+                Some(counts) => counts.add(edge),
+                None => sums.entry(edge.key.clone()).or_default().add(edge),
+            }
+        }
+    }
+    sums
+}
+
+/// Forgets edges that no worker holds and that have not changed for `sweeps` calls of this function.
+pub(crate) fn expire(shards: &[Arc<Shard>], sweeps: u64) {
+    let mut maps: Vec<_> = shards.iter().map(|shard| shard.edges()).collect();
+    let mut busy = HashSet::new();
+    for edge in maps.iter().flat_map(|edges| edges.values()) {
+        if Arc::strong_count(edge) > 1 || edge.idle_sweeps() < sweeps {
+            busy.insert(edge.key.clone());
+        }
+    }
+    for edges in &mut maps {
+        edges.retain(|key, _| busy.contains(key));
     }
 }
 
@@ -151,12 +224,30 @@ impl Shard {
 
     /// The counters of an edge. Takes a lock: ask once and keep them. Beyond [`MAX_EDGES`]: the overflow edge.
     pub(crate) fn edge(&self, key: &EdgeKey) -> Arc<EdgeStats> {
-        let mut edges = self.edges.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut edges = self.edges();
         if let Some(edge) = edges.get(key) {
             return Arc::clone(edge);
         }
         let key = if edges.len() < MAX_EDGES { key.clone() } else { overflow(key.direction) };
         Arc::clone(edges.entry(key.clone()).or_insert_with(|| Arc::new(EdgeStats::new(key))))
+    }
+
+    fn edges(&self) -> MutexGuard<'_, HashMap<EdgeKey, Arc<EdgeStats>>> {
+        self.edges.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Connections refused so far.
+    pub(crate) fn refusals(&self, direction: Direction) -> impl Iterator<Item = (Reason, u64)> + '_ {
+        let counters = &self.refused[side(direction)];
+        Reason::ALL.iter().copied().zip(counters.iter().map(Counter::get)).filter(|(_, count)| *count > 0)
+    }
+
+    /// Connections that are open.
+    pub(crate) fn active(&self, direction: Direction) -> u64 {
+        let side = side(direction);
+        // The end is read first: a connection that begins and ends meanwhile must not count negative.
+        let closed = self.closed[side].get();
+        self.opened[side].get().saturating_sub(closed)
     }
 
     /// Counts a connection that was refused before its edge was known.
@@ -196,5 +287,77 @@ fn overflow(direction: Direction) -> EdgeKey {
         rule: None,
         protocol: Protocol::Undeclared,
         secured: false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(service: u16) -> EdgeKey {
+        let service = mesh_core::name::ServicePort::new("shop", "cart", service);
+        EdgeKey { service: Some(service), protocol: Protocol::Http1, ..overflow(Direction::Outbound) }
+    }
+
+    fn outcome(status: Option<u16>, reason: Option<Reason>) -> Outcome {
+        let failed = reason.is_some();
+        Outcome { status, failed, reason, micros: 100, request_bytes: 10, response_bytes: 20 }
+    }
+
+    #[test]
+    fn shards_add_up() {
+        let shards = [Arc::new(Shard::new()), Arc::new(Shard::new())];
+        for shard in &shards {
+            let edge = shard.edge(&key(80));
+            edge.connection();
+            edge.finished(&outcome(Some(200), None));
+            edge.finished(&outcome(Some(403), Some(Reason::AuthzDenied)));
+            edge.finished(&outcome(None, Some(Reason::ClientDisconnected)));
+        }
+        let sums = sum(&shards);
+        let counts = &sums[&key(80)];
+        assert_eq!((counts.totals.requests, counts.totals.failures, counts.totals.connections), (6, 4, 2));
+        assert_eq!((counts.totals.request_bytes, counts.totals.response_bytes), (60, 120));
+        assert_eq!(counts.totals.status_classes, [0, 2, 0, 2, 0]);
+        assert_eq!((counts.totals.latency.count(), counts.totals.latency.sum_micros()), (6, 600));
+        assert_eq!(counts.by_reason[&(4, Reason::AuthzDenied)], 2);
+        assert_eq!(counts.by_reason[&(0, Reason::ClientDisconnected)], 2);
+    }
+
+    #[test]
+    fn beyond_the_limit_edges_overflow() {
+        let shard = Shard::new();
+        for port in 0..3000 {
+            shard.edge(&key(port)).connection();
+        }
+        let sums = sum(&[Arc::new(shard)]);
+        assert_eq!(sums.len(), MAX_EDGES + 1);
+        assert_eq!(sums[&overflow(Direction::Outbound)].totals.connections, 1000);
+    }
+
+    #[test]
+    fn idle_edges_expire_unless_held() {
+        let shards = [Arc::new(Shard::new())];
+        let held = shards[0].edge(&key(1));
+        shards[0].edge(&key(2)).connection();
+        for _ in 0..3 {
+            assert_eq!(sum(&shards).len(), 2);
+            expire(&shards, 3);
+        }
+        expire(&shards, 3);
+        assert_eq!(sum(&shards).keys().collect::<Vec<_>>(), [&key(1)]);
+        held.connection();
+    }
+
+    #[test]
+    fn active_and_refused_are_counted_by_direction() {
+        let shard = Shard::new();
+        shard.connection_opened(Direction::Inbound);
+        shard.connection_opened(Direction::Inbound);
+        shard.connection_closed(Direction::Inbound);
+        shard.refused(Direction::Inbound, Reason::TlsRequired);
+        assert_eq!((shard.active(Direction::Inbound), shard.active(Direction::Outbound)), (1, 0));
+        assert_eq!(shard.refusals(Direction::Inbound).collect::<Vec<_>>(), [(Reason::TlsRequired, 1)]);
+        assert_eq!(shard.refusals(Direction::Outbound).count(), 0);
     }
 }

@@ -19,6 +19,17 @@ pub(crate) enum PeerIdentityError {
     /// The URI is no SPIFFE ID.
     #[error("the peer's certificate names no SPIFFE ID: {0}")]
     Identity(#[from] IdentityError),
+    /// It is another one than the one that was dialled.
+    #[error("the peer is {found} instead of {expected}")]
+    Unexpected {
+        /// Who was dialled.
+        expected: SpiffeId,
+        /// Who answered.
+        found: SpiffeId,
+    },
+    /// It belongs to another mesh.
+    #[error("the peer {0} belongs to another trust domain")]
+    TrustDomain(SpiffeId),
 }
 
 /// Reads the SPIFFE ID of the leaf, the first of `certs`.
@@ -30,9 +41,8 @@ pub(crate) fn peer_identity(certs: Option<&[CertificateDer<'_>]>) -> Result<Spif
     let (_, leaf) = X509Certificate::from_der(leaf).map_err(|_| PeerIdentityError::Malformed)?;
     let names = leaf.subject_alternative_name().map_err(|_| PeerIdentityError::Malformed)?;
     let names = names.iter().flat_map(|extension| extension.value.general_names.iter());
-    let uris: Vec<&str> = names
-        .filter_map(|name| if let GeneralName::URI(uri) = name { Some(*uri) } else { None })
-        .collect();
+    let uris: Vec<&str> =
+        names.filter_map(|name| if let GeneralName::URI(uri) = name { Some(*uri) } else { None }).collect();
     match uris.as_slice() {
         [uri] => Ok(uri.parse()?),
         other => Err(PeerIdentityError::UriCount(other.len())),

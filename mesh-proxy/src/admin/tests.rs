@@ -1,0 +1,99 @@
+//! Admin, health and the socket of a running proxy that has no controller.
+
+use std::path::Path;
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpStream, UnixStream},
+};
+
+use crate::{Config, Proxy, app::tests::config};
+
+/// Sends one request; returns status and body.
+async fn ask(mut stream: impl AsyncReadExt + AsyncWriteExt + Unpin, request: &str) -> (u16, String) {
+    let request = format!("{request} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap();
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+}
+
+async fn get(address: std::net::SocketAddr, path: &str) -> (u16, String) {
+    ask(TcpStream::connect(address).await.unwrap(), &format!("GET {path}")).await
+}
+
+#[tokio::test]
+async fn a_proxy_without_controller_lives_is_not_ready_and_says_why() {
+    let proxy = Proxy::start(config("127.66.2.1")).await.unwrap();
+    let at = proxy.addresses();
+    assert_eq!(get(at.health, "/live").await, (200, "live\n".to_owned()));
+    let (status, body) = get(at.health, "/ready").await;
+    assert_eq!(status, 503);
+    assert!(body.contains("no certificate yet from the controller at 127.0.0.1:1"), "{body}");
+    assert!(body.contains("no configuration yet for workload shop/cart"), "{body}");
+    let (status, body) = get(at.health, "/metrics").await;
+    assert_eq!(status, 200);
+    assert!(body.contains("mesh_discovery_connected 0.0"), "{body}");
+    proxy.shutdown().await;
+    assert!(TcpStream::connect(at.health).await.is_err());
+}
+
+#[tokio::test]
+async fn admin_reads_and_never_changes() {
+    let proxy = Proxy::start(config("127.66.2.2")).await.unwrap();
+    let at = proxy.addresses().admin;
+    for path in ["/config", "/destinations", "/endpoints", "/certificates", "/edges", "/status"] {
+        let (status, body) = get(at, path).await;
+        assert_eq!(status, 200, "{path}");
+        serde_json::from_str::<serde_json::Value>(&body).unwrap();
+    }
+    let connect = || async { TcpStream::connect(at).await.unwrap() };
+    assert_eq!(ask(connect().await, "POST /drain").await.0, 405);
+    assert_eq!(get(at, "/drain").await.0, 404);
+    let mut rebound = connect().await;
+    rebound
+        .write_all(b"GET /config HTTP/1.1\r\nhost: evil.example\r\nconnection: close\r\n\r\n")
+        .await
+        .unwrap();
+    let mut text = String::new();
+    rebound.read_to_string(&mut text).await.unwrap();
+    assert!(text.starts_with("HTTP/1.1 403"), "{text}");
+    proxy.shutdown().await;
+}
+
+async fn on_socket(path: &Path, request: &str) -> (u16, String) {
+    ask(UnixStream::connect(path).await.unwrap(), request).await
+}
+
+#[tokio::test]
+async fn the_socket_changes_state_and_is_its_owners() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("admin.sock");
+    let config = Config { admin_socket: Some(path.clone()), ..config("127.66.2.3") };
+    let proxy = Proxy::start(config).await.unwrap();
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(on_socket(&path, "PUT /access-log?on").await.0, 200);
+    let (_, status) = get(proxy.addresses().admin, "/status").await;
+    assert!(status.contains("\"access_log\": true"), "{status}");
+    assert_eq!(on_socket(&path, "PUT /access-log?maybe").await.0, 400);
+    assert_eq!(on_socket(&path, "PUT /log-level?level=loud").await.0, 400);
+    assert_eq!(on_socket(&path, "GET /drain").await.0, 404);
+    assert_eq!(on_socket(&path, "POST /drain").await.0, 202);
+    proxy.asked_to_stop().await;
+    proxy.shutdown().await;
+}
+
+#[tokio::test]
+async fn half_requests_and_garbage_do_no_harm() {
+    let proxy = Proxy::start(config("127.66.2.4")).await.unwrap();
+    let at = proxy.addresses();
+    for bytes in [&b"\x16\x03\x01\x02\x00\x01"[..], b"GET /live", b"GET  HTTP/9\r\n\r\n", &[b'x'; 40_000]] {
+        let mut stream = TcpStream::connect(at.admin).await.unwrap();
+        let _written = stream.write_all(bytes).await;
+        drop(stream);
+    }
+    assert_eq!(get(at.health, "/live").await.0, 200);
+    proxy.shutdown().await;
+}

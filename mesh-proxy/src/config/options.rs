@@ -1,0 +1,115 @@
+//! What was typed: flags and their environment twins.
+
+use std::path::PathBuf;
+
+use mesh_core::ports;
+
+/// How connections come to the proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Mode {
+    /// The application names the proxy: HTTP by Host, TCP by declared upstream ports. Needs no privilege.
+    Explicit,
+    /// A firewall redirects the application's connections.
+    Transparent,
+}
+
+/// How HTTP/1 requests travel between proxies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Http1Transport {
+    /// As HTTP/1.1, one request at a time per connection.
+    #[value(name = "h1")]
+    H1,
+    /// Multiplexed over HTTP/2.
+    #[value(name = "h1h2")]
+    H1OverH2,
+}
+
+/// What was typed. Texts are checked by [`super::Config::new`], so that all faults are told at once.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Options {
+    /// The workload beside which the proxy stands: NAMESPACE/NAME
+    #[arg(long, env = "MESH_WORKLOAD")]
+    pub workload: String,
+    /// Where the controller listens: HOST:PORT
+    #[arg(long, env = "MESH_CONTROLLER", default_value = "127.0.0.1:15010")]
+    pub controller: String,
+    /// How connections come to the proxy
+    #[arg(long, env = "MESH_MODE", value_enum, default_value = "transparent")]
+    pub mode: Mode,
+    /// Explicit mode: the workload's own address, which all listeners take by default
+    #[arg(long, env = "MESH_ADDRESS", value_name = "IP")]
+    pub address: Option<String>,
+    /// Outbound listener, on loopback [default: ADDRESS:15001]
+    #[arg(long, env = "MESH_OUTBOUND", value_name = "IP:PORT")]
+    pub outbound: Option<String>,
+    /// Transparent mode: inbound listener [default: 0.0.0.0:15006]
+    #[arg(long, env = "MESH_INBOUND", value_name = "IP:PORT")]
+    pub inbound: Option<String>,
+    /// Admin: live state, read-only, on loopback [default: ADDRESS:15000]
+    #[arg(long, env = "MESH_ADMIN", value_name = "IP:PORT")]
+    pub admin: Option<String>,
+    /// Readiness and metrics [default: port 15020 of ADDRESS, in transparent mode of 0.0.0.0]
+    #[arg(long, env = "MESH_HEALTH", value_name = "IP:PORT")]
+    pub health: Option<String>,
+    /// File with the token that proves the service account; read at every use
+    #[arg(long, env = "MESH_TOKEN_FILE", value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// PEM file with the mesh's roots
+    #[arg(long, env = "MESH_TRUST_BUNDLE", value_name = "FILE")]
+    pub trust_bundle: Option<PathBuf>,
+    /// Fingerprint of the mesh's root: sha256:HEX
+    #[arg(long, env = "MESH_TRUST_PIN", value_name = "sha256:HEX")]
+    pub trust_pin: Option<String>,
+    /// Trust domain of the mesh
+    #[arg(long, env = "MESH_TRUST_DOMAIN", default_value = ports::DEFAULT_TRUST_DOMAIN)]
+    pub trust_domain: String,
+    /// Worker threads [default: the CPU quota, rounded up, at most 2]
+    #[arg(long, env = "MESH_WORKERS", value_name = "N")]
+    pub workers: Option<usize>,
+    /// Where requests are logged as JSON lines: off, stdout or a file
+    #[arg(long, env = "MESH_ACCESS_LOG", default_value = "off", value_name = "off|stdout|FILE")]
+    pub access_log: String,
+    /// Unix socket for what changes state (drain, log level, access log)
+    #[arg(long, env = "MESH_ADMIN_SOCKET", value_name = "PATH")]
+    pub admin_socket: Option<PathBuf>,
+    /// How long running requests may take after SIGTERM
+    #[arg(long, env = "MESH_DRAIN_TIMEOUT", default_value = "30s")]
+    pub drain_timeout: String,
+    /// How long a call waits for the controller's first answer about its destination
+    #[arg(long, env = "MESH_DISCOVERY_WAIT", default_value = "2s")]
+    pub discovery_wait: String,
+    /// How HTTP/1 requests travel between proxies
+    #[arg(long, env = "MESH_HTTP1_TRANSPORT", value_enum, default_value = "h1")]
+    pub http1_transport: Http1Transport,
+    /// What is logged to standard error: error, warn, info, debug or trace
+    #[arg(long, env = "MESH_LOG", default_value = "info", value_name = "LEVEL")]
+    pub log: String,
+}
+
+impl Options {
+    /// Options with defaults, for a workload (`NAMESPACE/NAME`) and a controller (`HOST:PORT`).
+    #[must_use]
+    pub fn new(workload: &str, controller: &str, mode: Mode) -> Self {
+        Self {
+            workload: workload.to_owned(),
+            controller: controller.to_owned(),
+            mode,
+            address: None,
+            outbound: None,
+            inbound: None,
+            admin: None,
+            health: None,
+            token_file: None,
+            trust_bundle: None,
+            trust_pin: None,
+            trust_domain: ports::DEFAULT_TRUST_DOMAIN.to_owned(),
+            workers: None,
+            access_log: "off".to_owned(),
+            admin_socket: None,
+            drain_timeout: "30s".to_owned(),
+            discovery_wait: "2s".to_owned(),
+            http1_transport: Http1Transport::H1,
+            log: "info".to_owned(),
+        }
+    }
+}
