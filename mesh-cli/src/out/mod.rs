@@ -76,24 +76,9 @@ impl Out {
         }
     }
 
-    /// The form that was asked for.
-    pub(crate) fn format(&self) -> Format {
-        self.format
-    }
-
     /// True when the answer is for people.
     pub(crate) fn is_table(&self) -> bool {
         self.format == Format::Table
-    }
-
-    /// True when only the answer is wanted.
-    pub(crate) fn is_quiet(&self) -> bool {
-        self.quiet
-    }
-
-    /// True when more is wanted.
-    pub(crate) fn is_verbose(&self) -> bool {
-        self.verbose
     }
 
     /// True when stdout is a terminal.
@@ -107,6 +92,11 @@ impl Out {
             return None;
         }
         terminal_size::terminal_size().map(|(width, _)| usize::from(width.0)).filter(|width| *width > 0)
+    }
+
+    /// True when stdout takes colour.
+    pub(crate) fn is_colored(&self) -> bool {
+        self.color
     }
 
     /// Colours a text, when stdout takes colour.

@@ -1,0 +1,82 @@
+//! Asks a proxy on this machine itself: `GET /status` of its admin, plaintext HTTP/1.1 on loopback.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use http_body_util::{BodyExt as _, Empty, Limited};
+use hyper::body::Bytes;
+use hyper_util::rt::TokioIo;
+use mesh_core::ports;
+use serde_json::Value;
+
+/// How long a proxy may take: it is on this machine.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// Largest answer, in bytes.
+const MAX_ANSWER: usize = 1 << 20;
+
+/// Where the admin of a workload's proxy stands, when it is on this machine: explicit mode gives every workload its own
+/// loopback address. None for other addresses: admins answer on loopback only.
+pub(crate) fn address(workload: IpAddr) -> Option<SocketAddr> {
+    workload.is_loopback().then(|| SocketAddr::new(workload, ports::ADMIN))
+}
+
+/// What the proxy says about itself.
+///
+/// # Errors
+/// When it does not answer, or with something else than JSON.
+pub(crate) async fn status(address: SocketAddr) -> Result<Value, String> {
+    match tokio::time::timeout(PATIENCE, ask(address)).await {
+        Ok(answer) => answer.map_err(|error| error.to_string()),
+        Err(_) => Err(format!("no answer within {PATIENCE:?}")),
+    }
+}
+
+async fn ask(address: SocketAddr) -> anyhow::Result<Value> {
+    let stream = tokio::net::TcpStream::connect(address).await?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let driver = tokio::spawn(connection);
+    let request =
+        http::Request::get("/status").header("host", address.to_string()).body(Empty::<Bytes>::new())?;
+    let response = sender.send_request(request).await?;
+    let status = response.status();
+    let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
+    driver.abort();
+    let body = body.map_err(|error| anyhow::anyhow!("{error}"))?.to_bytes();
+    anyhow::ensure!(status.is_success(), "it answered {status}");
+    Ok(serde_json::from_slice(&body)?)
+}
+
+/// Top-level facts of such an answer, as names and values.
+pub(crate) fn facts(answer: &Value) -> Vec<(String, String)> {
+    let text = |value: &Value| match value {
+        Value::String(text) => text.clone(),
+        Value::Array(all) if all.iter().all(Value::is_string) => {
+            all.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", ")
+        }
+        other => other.to_string(),
+    };
+    let Value::Object(fields) = answer else { return vec![("answer".into(), text(answer))] };
+    fields.iter().map(|(name, value)| (name.clone(), text(value))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_loopback_addresses_are_asked() {
+        assert_eq!(address([127, 1, 0, 3].into()), Some(([127, 1, 0, 3], 15000).into()));
+        assert_eq!(address([10, 0, 0, 1].into()), None);
+    }
+
+    #[test]
+    fn facts_of_an_answer() {
+        let answer =
+            serde_json::json!({"ready": true, "missing": ["identity", "config"], "version": "0.1.0"});
+        let expected = [("missing", "identity, config"), ("ready", "true"), ("version", "0.1.0")];
+        let facts = facts(&answer);
+        assert_eq!(facts.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect::<Vec<_>>(), expected);
+    }
+}

@@ -1,0 +1,119 @@
+//! `meshctl check`: is the mesh well, and what to do where it is not.
+//!
+//! Checks are data ([`model`]); [`control_plane`] and [`data_plane`] are pure functions from what the controller says to
+//! checks; [`offline`] reads a directory instead.
+
+mod control_plane;
+mod data_plane;
+mod model;
+mod offline;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use mesh_proto::view::v1 as pb;
+
+use self::model::{Check, Report};
+use super::now_millis;
+use crate::{
+    Exit,
+    cli::CheckArgs,
+    ctx::{Ctx, CtxError},
+    out::{Out, Tone, table},
+    view::{Client, ViewError, WorkloadView},
+};
+
+/// How long a change may take to reach all proxies before it counts as not applied.
+const SETTLE: Duration = Duration::from_millis(2500);
+
+/// Runs all checks and prints them.
+///
+/// # Errors
+/// When the directory of `--source` cannot be read, or stdout cannot be written. A controller that does not answer is
+/// a failed check.
+pub(crate) async fn run(ctx: &Ctx, args: &CheckArgs, out: &Out) -> anyhow::Result<Exit> {
+    let report = match &args.source {
+        Some(directory) => offline::check(directory)?,
+        None => Report::new(online(ctx).await?),
+    };
+    if !out.is_table() {
+        out.document(&report)?;
+        return Ok(report.exit());
+    }
+    print(&report, out)?;
+    if report.failed == 0 && args.source.is_none() {
+        out.hint("meshctl edges");
+    }
+    Ok(report.exit())
+}
+
+async fn online(ctx: &Ctx) -> anyhow::Result<Vec<Check>> {
+    let mut checks = Vec::new();
+    let target = match ctx.target() {
+        Ok(target) => target,
+        Err(error @ CtxError::NoDirectory) => return Err(error.into()),
+        Err(error) => return Ok(vec![control_plane::not_found(&error)]),
+    };
+    let mut client = match Client::connect(target).await {
+        Ok(client) => client,
+        Err(error) => return Ok(vec![control_plane::unreachable(&error)]),
+    };
+    let asked = now_millis();
+    let status = match client.status().await {
+        Ok(status) => status,
+        Err(error) => return Ok(control_plane::refused(client.address(), &error)),
+    };
+    checks.extend(control_plane::checks(&status, client.address(), asked, now_millis()));
+    match rest(&mut client, status).await {
+        Ok(more) => checks.extend(more),
+        Err(error) => checks.push(control_plane::unreachable(&error)),
+    }
+    Ok(checks)
+}
+
+async fn rest(client: &mut Client, status: pb::GetStatusResponse) -> Result<Vec<Check>, ViewError> {
+    let mut checks = control_plane::problems(&client.problems().await?);
+    let (status, workloads) = settled(client, status).await?;
+    checks.extend(data_plane::checks(&status, &workloads));
+    Ok(checks)
+}
+
+/// Waits a moment for proxies that are just applying a change.
+async fn settled(
+    client: &mut Client,
+    mut status: pb::GetStatusResponse,
+) -> Result<(pb::GetStatusResponse, Vec<WorkloadView>), ViewError> {
+    let deadline = tokio::time::Instant::now() + SETTLE;
+    loop {
+        let workloads = client.workloads("").await?;
+        if data_plane::is_settled(&status, &workloads) || tokio::time::Instant::now() >= deadline {
+            return Ok((status, workloads));
+        }
+        tokio::time::sleep(Duration::from_millis(250)).await;
+        status = client.status().await?;
+    }
+}
+
+fn print(report: &Report, out: &Out) -> anyhow::Result<()> {
+    let mut text = String::new();
+    let mut category = "";
+    for check in &report.checks {
+        if check.category != category {
+            let gap = if category.is_empty() { "" } else { "\n" };
+            category = check.category;
+            text.push_str(&format!("{gap}{}\n", out.paint(Tone::Bold, category)));
+        }
+        let (tone, sign) = check.result.sign();
+        let sign = out.paint(tone, &format!("{sign:<4}"));
+        text.push_str(&format!("  {sign}  {}\n", table::plain(&check.line())));
+        for (more, tone) in [(&check.reason, Tone::Plain), (&check.remedy, Tone::Dim)] {
+            if let Some(more) = more {
+                text.push_str(&format!("        {}\n", out.paint(tone, &table::plain(more))));
+            }
+        }
+    }
+    let (tone, _) = report.worst().sign();
+    text.push_str(&format!("\n{}", out.paint(tone, &report.summary())));
+    Ok(out.line(&text)?)
+}

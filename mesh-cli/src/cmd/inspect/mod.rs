@@ -1,0 +1,158 @@
+//! `meshctl inspect`: what the mesh thinks of one thing, what its proxy really has, and its calls.
+
+mod account;
+mod document;
+mod service;
+mod workload;
+
+use mesh_core::{
+    edge::{Direction, EdgeKey},
+    identity::SpiffeId,
+    name::WorkloadRef,
+};
+
+use super::{
+    edges::{self, Edge},
+    names::Wanted,
+    window_words,
+};
+use crate::{
+    Exit,
+    cli::{InspectArgs, Kind},
+    ctx::Ctx,
+    out::{Out, Tone},
+    traffic::{self, Flow, Report, Secured},
+    view::{ServiceView, WorkloadView},
+};
+
+/// A name: namespace and name.
+type Name = (String, String);
+
+/// Everything that is known, from which each kind takes its part.
+#[derive(Debug)]
+struct Mesh {
+    workloads: Vec<WorkloadView>,
+    services: Vec<ServiceView>,
+    reports: Vec<Report>,
+    generation: u64,
+    now_millis: i64,
+}
+
+/// Prints what is known.
+///
+/// # Errors
+/// When the controller does not answer, or there is nothing of that name.
+pub(crate) async fn run(ctx: &Ctx, args: &InspectArgs, out: &Out) -> anyhow::Result<Exit> {
+    let wanted = Wanted::parse(&args.name, args.namespace.as_deref())?;
+    let mut client = ctx.connect(out).await?;
+    let status = client.status().await?;
+    let problems = client.problems().await?;
+    let mesh = Mesh {
+        workloads: client.workloads("").await?,
+        services: client.services("").await?,
+        reports: client.edges("", args.window).await?,
+        generation: status.generation,
+        now_millis: status.now_millis,
+    };
+    let name = wanted.find(args.kind, &mesh.names(args.kind))?;
+    let problems = document::problems(&problems, args.kind, &name);
+    let view = match args.kind {
+        Kind::Workload => workload::view(&mesh, &name).await,
+        Kind::Service => service::view(&mesh, &name),
+        Kind::Serviceaccount => account::view(&mesh, &name),
+    };
+    let calls = edges::edges(&mesh.calls(args.kind, &name));
+    if out.is_table() {
+        print(&view, &calls, &problems, args, out)?;
+    } else {
+        out.document(&view.document(&name, &calls, problems))?;
+    }
+    Ok(Exit::Ok)
+}
+
+impl Mesh {
+    /// Everything of a kind.
+    fn names(&self, kind: Kind) -> Vec<Name> {
+        let pair = |namespace: &str, name: &str| (namespace.to_owned(), name.to_owned());
+        let workloads = self.workloads.iter().map(|view| &view.config);
+        match kind {
+            Kind::Workload => workloads.map(|c| pair(&c.workload.namespace, &c.workload.name)).collect(),
+            Kind::Serviceaccount => {
+                let account = |id: &SpiffeId| id.namespace_and_account().map(|(ns, name)| pair(ns, name));
+                workloads.filter_map(|config| account(&config.identity)).collect()
+            }
+            Kind::Service => {
+                let ports = self.services.iter().map(|view| &view.routes.service);
+                ports.map(|port| pair(&port.namespace, &port.name)).collect()
+            }
+        }
+    }
+
+    /// Calls from or to one thing.
+    fn calls(&self, kind: Kind, name: &Name) -> Vec<Flow> {
+        let is = |ns: &str, n: &str| ns == name.0 && n == name.1;
+        let account = |id: &Option<SpiffeId>| {
+            id.as_ref().and_then(SpiffeId::namespace_and_account).is_some_and(|(ns, n)| is(ns, n))
+        };
+        let mut flows = match kind {
+            Kind::Workload => return self.calls_of_workload(name),
+            Kind::Service | Kind::Serviceaccount => traffic::flows(&self.reports),
+        };
+        flows.retain(|flow| match kind {
+            Kind::Service => {
+                flow.service.iter().chain(&flow.backend).any(|port| is(&port.namespace, &port.name))
+            }
+            _ => account(&flow.source) || account(&flow.destination),
+        });
+        flows
+    }
+
+    /// Several workloads may share an identity, so that only its own proxy tells what a workload called.
+    fn calls_of_workload(&self, name: &Name) -> Vec<Flow> {
+        let is = |workload: &WorkloadRef| *workload.namespace == *name.0 && *workload.name == *name.1;
+        let own =
+            self.workloads.iter().find(|view| is(&view.config.workload)).map(|view| &view.config.identity);
+        let served = |key: &EdgeKey| key.destination_workload.as_ref().is_some_and(is);
+        let concerns = |report: &&Report| match report.key.direction {
+            Direction::Outbound => is(&report.reporter) || served(&report.key),
+            Direction::Inbound => served(&report.key) || (own.is_some() && report.key.source.as_ref() == own),
+        };
+        let reports: Vec<Report> = self.reports.iter().filter(concerns).cloned().collect();
+        let mut flows = traffic::flows(&reports);
+        // What others say of its identity only confirms what its own proxy reported.
+        flows.retain(|flow| flow.secured != Secured::Callee || flow.workload.as_ref().is_some_and(is));
+        flows
+    }
+}
+
+fn print(
+    view: &document::View,
+    calls: &[Edge],
+    problems: &[document::ProblemDocument],
+    args: &InspectArgs,
+    out: &Out,
+) -> anyhow::Result<()> {
+    let mut text = String::new();
+    for section in &view.sections {
+        let gap = if text.is_empty() { "" } else { "\n" };
+        text.push_str(&format!("{gap}{}\n{}", out.paint(Tone::Bold, &section.title), section.body));
+    }
+    text.push_str(&format!("\n{}\n", out.paint(Tone::Bold, &format!("Calls {}", window_words(args.window)))));
+    if calls.is_empty() {
+        text.push_str("  none\n");
+    } else {
+        let home = args.namespace.as_deref();
+        let table = edges::table(calls, home);
+        let width = out.width().map(|width| width.saturating_sub(2));
+        table.render(width, out.is_colored()).lines().for_each(|line| text.push_str(&format!("  {line}\n")));
+    }
+    if !problems.is_empty() {
+        text.push_str(&format!("\n{}\n", out.paint(Tone::Bold, "Problems")));
+        problems.iter().for_each(|problem| text.push_str(&problem.text()));
+    }
+    out.line(&text)?;
+    if !problems.is_empty() {
+        out.hint("meshctl check");
+    }
+    Ok(())
+}

@@ -1,0 +1,127 @@
+//! The commands, one file each, and what several of them need.
+
+pub(crate) mod check;
+pub(crate) mod completion;
+pub(crate) mod edges;
+pub(crate) mod inspect;
+mod names;
+pub(crate) mod stat;
+pub(crate) mod status;
+pub(crate) mod version;
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::{
+    Exit,
+    out::{Out, units},
+    view::{Client, ViewError},
+};
+
+/// Time between two looks with `--watch`.
+const WATCH_EVERY: Duration = Duration::from_secs(2);
+
+/// Calls `show` once, or again and again until Ctrl-C. While watching, a controller that is away for a moment is waited
+/// for.
+async fn repeat(
+    watch: bool,
+    client: &mut Client,
+    out: &mut Out,
+    mut show: impl AsyncFnMut(&mut Client, &mut Out) -> anyhow::Result<()>,
+) -> anyhow::Result<Exit> {
+    show(client, out).await?;
+    if !watch {
+        return Ok(Exit::Ok);
+    }
+    loop {
+        tokio::select! {
+            _ = tokio::signal::ctrl_c() => return Ok(Exit::Ok),
+            () = tokio::time::sleep(WATCH_EVERY) => {}
+        }
+        match show(client, out).await {
+            Err(error) if is_passing(&error) => out.error(&error),
+            other => other?,
+        }
+    }
+}
+
+fn is_passing(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(ViewError::Unreachable { .. } | ViewError::Timeout { .. }))
+}
+
+/// "in the last 30s", or "since the proxies' start".
+fn window_words(window: Duration) -> String {
+    match window.as_secs() {
+        0 if window.is_zero() => "since the proxies' start".into(),
+        0 => format!("in the last {window:?}"),
+        seconds => format!("in the last {}", units::span(seconds)),
+    }
+}
+
+/// This machine's clock, in milliseconds since the Unix epoch.
+fn now_millis() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
+}
+
+/// "in 23h58m", "5m ago": a point in time (seconds since the Unix epoch) as seen from `now_millis`.
+fn when(unix_seconds: i64, now_millis: i64) -> String {
+    let left = unix_seconds.saturating_sub(now_millis / 1000);
+    let span = units::span(left.unsigned_abs());
+    if left >= 0 { format!("in {span}") } else { format!("{span} ago") }
+}
+
+/// How two versions of the mesh get along: one minor version apart is supported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Skew {
+    /// The same version.
+    None,
+    /// At most one minor version apart.
+    Supported,
+    /// Further apart, or not to be read.
+    Unsupported,
+}
+
+fn skew(a: &str, b: &str) -> Skew {
+    if a == b {
+        return Skew::None;
+    }
+    let parse = |version: &str| {
+        let mut parts = version.split('.').map(|part| part.parse::<u64>().ok());
+        Some((parts.next()??, parts.next()??))
+    };
+    match (parse(a), parse(b)) {
+        (Some((major, minor)), Some((other, other_minor)))
+            if major == other && minor.abs_diff(other_minor) <= 1 =>
+        {
+            Skew::Supported
+        }
+        _ => Skew::Unsupported,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_one_minor_apart_get_along() {
+        assert_eq!(skew("0.1.0", "0.1.0"), Skew::None);
+        assert_eq!(skew("0.1.0", "0.2.7-rc.1"), Skew::Supported);
+        assert_eq!(skew("0.1.0", "0.3.0"), Skew::Unsupported);
+        assert_eq!(skew("1.0.0", "0.1.0"), Skew::Unsupported);
+        assert_eq!(skew("0.1.0", ""), Skew::Unsupported);
+    }
+
+    #[test]
+    fn points_in_time() {
+        assert_eq!(when(160, 100_000), "in 1m");
+        assert_eq!(when(40, 100_000), "1m ago");
+        assert_eq!(when(i64::MAX, -1), "in 106751991167300d");
+    }
+
+    #[test]
+    fn windows() {
+        assert_eq!(window_words(Duration::ZERO), "since the proxies' start");
+        assert_eq!(window_words(Duration::from_millis(300)), "in the last 300ms");
+        assert_eq!(window_words(Duration::from_secs(90)), "in the last 1m30s");
+    }
+}

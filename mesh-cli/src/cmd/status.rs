@@ -1,0 +1,129 @@
+//! `meshctl status`: the controller, its objects and its proxies at a glance.
+
+use std::collections::BTreeSet;
+
+use mesh_proto::view::v1 as pb;
+use serde::Serialize;
+
+use super::{now_millis, when};
+use crate::{
+    Exit,
+    cli::StatusArgs,
+    ctx::Ctx,
+    out::{Out, table, units},
+    view::{ServiceView, WorkloadView},
+};
+
+/// The answer in JSON and YAML.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Document<'a> {
+    address: &'a str,
+    version: &'a str,
+    uptime_seconds: f64,
+    trust_domain: &'a str,
+    source: &'a str,
+    generation: u64,
+    objects: u64,
+    workloads: usize,
+    proxies_connected: usize,
+    services: usize,
+    problems: usize,
+    objects_refused: usize,
+    trust_anchors: Vec<Anchor<'a>>,
+    issuer_not_after: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Anchor<'a> {
+    sha256: &'a str,
+    not_after: Option<String>,
+}
+
+/// Prints the status.
+///
+/// # Errors
+/// When the controller does not answer.
+pub(crate) async fn run(ctx: &Ctx, _args: &StatusArgs, out: &Out) -> anyhow::Result<Exit> {
+    let mut client = ctx.connect(out).await?;
+    let status = client.status().await?;
+    let problems = client.problems().await?;
+    let workloads = client.workloads("").await?;
+    let services = client.services("").await?;
+    let document = document(client.address(), &status, &problems, &workloads, &services);
+    if !out.is_table() {
+        out.document(&document)?;
+        return Ok(Exit::Ok);
+    }
+    out.line(&table::fields(0, &fields(&document, &status)))?;
+    if document.problems > 0 || document.proxies_connected < document.workloads {
+        out.hint("meshctl check");
+    } else {
+        out.hint("meshctl edges");
+    }
+    Ok(Exit::Ok)
+}
+
+fn document<'a>(
+    address: &'a str,
+    status: &'a pb::GetStatusResponse,
+    problems: &[pb::Problem],
+    workloads: &[WorkloadView],
+    services: &[ServiceView],
+) -> Document<'a> {
+    let connected = |view: &&WorkloadView| view.proxy.as_ref().is_some_and(|proxy| proxy.connected);
+    let names: BTreeSet<_> =
+        services.iter().map(|view| (&view.routes.service.namespace, &view.routes.service.name)).collect();
+    let anchor = |anchor: &'a pb::Anchor| Anchor {
+        sha256: &anchor.sha256,
+        not_after: units::timestamp(anchor.not_after),
+    };
+    Document {
+        address,
+        version: &status.version,
+        uptime_seconds: status.uptime_millis as f64 / 1000.0,
+        trust_domain: &status.trust_domain,
+        source: &status.source,
+        generation: status.generation,
+        objects: status.objects,
+        workloads: workloads.len(),
+        proxies_connected: workloads.iter().filter(connected).count(),
+        services: names.len(),
+        problems: problems.len(),
+        objects_refused: problems.iter().filter(|problem| problem.refused).count(),
+        trust_anchors: status.anchors.iter().map(anchor).collect(),
+        issuer_not_after: units::timestamp(status.issuer_not_after),
+    }
+}
+
+fn fields(document: &Document<'_>, status: &pb::GetStatusResponse) -> Vec<(&'static str, String)> {
+    let now = now_millis();
+    let uptime = units::span(status.uptime_millis / 1000);
+    let problems = match (document.problems, document.objects_refused) {
+        (0, _) => "none".into(),
+        (all, 0) => all.to_string(),
+        (all, refused) => format!("{all}, {refused} of them keep an object from being applied"),
+    };
+    let anchor = |anchor: &pb::Anchor| {
+        let short = anchor.sha256.get(..16).unwrap_or(&anchor.sha256);
+        format!("sha256:{short}…, expires {}", when(anchor.not_after, now))
+    };
+    let anchors: Vec<String> = status.anchors.iter().map(anchor).collect();
+    vec![
+        ("Controller", format!("{}, up {uptime}, view API at {}", document.version, document.address)),
+        ("Trust domain", document.trust_domain.into()),
+        ("Source", document.source.into()),
+        ("Configuration", format!("generation {}, {}", document.generation, objects(document.objects))),
+        ("Problems", problems),
+        ("Services", document.services.to_string()),
+        ("Workloads", document.workloads.to_string()),
+        ("Proxies", format!("{} of {} connected", document.proxies_connected, document.workloads)),
+        ("Trust anchors", anchors.join("\n")),
+        ("Issuer", format!("expires {}", when(status.issuer_not_after, now))),
+    ]
+}
+
+fn objects(count: u64) -> String {
+    units::count(usize::try_from(count).unwrap_or(usize::MAX), "object", "objects")
+}

@@ -1,0 +1,235 @@
+//! Client of the controller's view API: gRPC over plaintext HTTP/2 on loopback, with a bearer token.
+
+use std::{error::Error as _, path::PathBuf, time::Duration};
+
+use mesh_core::{
+    config::{Endpoint as MeshEndpoint, WorkloadConfig},
+    edge::{EdgeKey, EdgeTotals},
+    name::WorkloadRef,
+    route::ServiceRoutes,
+};
+use mesh_proto::{
+    convert::{ConvertError, Wire},
+    discovery::v1::EndpointSet,
+    view::v1::{self as pb, view_client::ViewClient},
+};
+use tonic::{
+    Code, Request, Response, Status,
+    metadata::{Ascii, MetadataValue},
+    transport::{Channel, Endpoint},
+};
+
+use crate::{ctx::Target, traffic::Report};
+
+/// Largest answer, in bytes.
+const MAX_ANSWER: usize = 64 << 20;
+
+/// Why the controller did not answer as hoped. Each text says what to do.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ViewError {
+    /// Nothing takes connections there.
+    #[error(
+        "no controller answers at {address} ({reason}); is it running? See its log, or start it with `mesh-controller run`"
+    )]
+    Unreachable {
+        /// Where.
+        address: String,
+        /// What the system said.
+        reason: String,
+    },
+    /// It took too long.
+    #[error(
+        "the controller at {address} did not answer within {timeout:?}; see its log, or wait longer with --timeout"
+    )]
+    Timeout {
+        /// Where.
+        address: String,
+        /// How long we waited.
+        timeout: Duration,
+    },
+    /// The token is not the controller's.
+    #[error(
+        "the controller at {address} refuses the token in {}; \
+         use the view-token file of that controller's data directory", token_file.display()
+    )]
+    WrongToken {
+        /// Where.
+        address: String,
+        /// Where the token was read.
+        token_file: PathBuf,
+    },
+    /// Something else listens there.
+    #[error(
+        "what answers at {address} is not the view API of a controller ({reason}); check --view and MESH_VIEW"
+    )]
+    NotAController {
+        /// Where.
+        address: String,
+        /// What it did.
+        reason: String,
+    },
+    /// It answered with an error.
+    #[error("the controller at {address} answered {code:?}: {message}")]
+    Refused {
+        /// Where.
+        address: String,
+        /// gRPC status.
+        code: Code,
+        /// What it said.
+        message: String,
+    },
+    /// It answered what this meshctl does not understand.
+    #[error("the controller's answer is not understood ({0}); use a meshctl of the controller's version")]
+    Malformed(#[from] ConvertError),
+}
+
+/// A workload as the controller sees it.
+#[derive(Clone, Debug)]
+pub(crate) struct WorkloadView {
+    /// What its proxy is to have.
+    pub(crate) config: WorkloadConfig,
+    /// Labels, by name.
+    pub(crate) labels: Vec<(String, String)>,
+    /// Its proxy; None: it never connected.
+    pub(crate) proxy: Option<pb::Proxy>,
+}
+
+/// A Service port as the controller sees it.
+#[derive(Clone, Debug)]
+pub(crate) struct ServiceView {
+    /// How calls to it are routed.
+    pub(crate) routes: ServiceRoutes,
+    /// Its own endpoints.
+    pub(crate) endpoints: Vec<MeshEndpoint>,
+}
+
+/// A connection to the view API.
+#[derive(Clone, Debug)]
+pub(crate) struct Client {
+    inner: ViewClient<Channel>,
+    bearer: MetadataValue<Ascii>,
+    target: Target,
+}
+
+impl Client {
+    /// Connects.
+    ///
+    /// # Errors
+    /// When nothing answers.
+    pub(crate) async fn connect(target: Target) -> Result<Self, ViewError> {
+        let address = target.address.clone();
+        let bad = |reason: String| ViewError::NotAController { address: address.clone(), reason };
+        let bearer =
+            format!("Bearer {}", target.token).parse().map_err(|_| bad("token not usable".into()))?;
+        let endpoint = Endpoint::from_shared(format!("http://{address}"))
+            .map_err(|error| bad(error.to_string()))?
+            .connect_timeout(target.timeout)
+            .timeout(target.timeout);
+        let channel = endpoint.connect().await.map_err(|error| ViewError::Unreachable {
+            address: address.clone(),
+            reason: innermost(&error),
+        })?;
+        let inner = ViewClient::new(channel).max_decoding_message_size(MAX_ANSWER);
+        Ok(Self { inner, bearer, target })
+    }
+
+    /// Where it is connected to.
+    pub(crate) fn address(&self) -> &str {
+        &self.target.address
+    }
+
+    /// The controller, its trust anchors and its source.
+    pub(crate) async fn status(&mut self) -> Result<pb::GetStatusResponse, ViewError> {
+        let request = self.request(pb::GetStatusRequest {});
+        let answer = self.inner.get_status(request).await;
+        self.take(answer)
+    }
+
+    /// Everything that is wrong with what was configured.
+    pub(crate) async fn problems(&mut self) -> Result<Vec<pb::Problem>, ViewError> {
+        let request = self.request(pb::ListProblemsRequest {});
+        let answer = self.inner.list_problems(request).await;
+        Ok(self.take(answer)?.problems)
+    }
+
+    /// Workloads of one namespace; empty: of all.
+    pub(crate) async fn workloads(&mut self, namespace: &str) -> Result<Vec<WorkloadView>, ViewError> {
+        let request = self.request(pb::ListWorkloadsRequest { namespace: namespace.into() });
+        let answer = self.inner.list_workloads(request).await;
+        let read = |workload: pb::Workload| {
+            let mut labels: Vec<_> = workload.labels.into_iter().collect();
+            labels.sort();
+            let config = WorkloadConfig::from_wire(&workload.config.unwrap_or_default())?;
+            Ok(WorkloadView { config, labels, proxy: workload.proxy })
+        };
+        self.take(answer)?.workloads.into_iter().map(read).collect()
+    }
+
+    /// Services of one namespace; empty: of all.
+    pub(crate) async fn services(&mut self, namespace: &str) -> Result<Vec<ServiceView>, ViewError> {
+        let request = self.request(pb::ListServicesRequest { namespace: namespace.into() });
+        let answer = self.inner.list_services(request).await;
+        let read = |service: pb::Service| {
+            let routes = ServiceRoutes::from_wire(&service.destination.unwrap_or_default())?;
+            let endpoints = Vec::<MeshEndpoint>::from_wire(&EndpointSet { endpoints: service.endpoints })?;
+            Ok(ServiceView { routes, endpoints })
+        };
+        self.take(answer)?.services.into_iter().map(read).collect()
+    }
+
+    /// What proxies counted within `window` (0: since their start), for edges with `namespace` at either end.
+    pub(crate) async fn edges(
+        &mut self,
+        namespace: &str,
+        window: Duration,
+    ) -> Result<Vec<Report>, ViewError> {
+        let window_millis = window.as_millis() as u64;
+        let request = self.request(pb::ListEdgesRequest { namespace: namespace.into(), window_millis });
+        let answer = self.inner.list_edges(request).await;
+        let read = |edge: pb::Edge| {
+            let (key, totals) = <(EdgeKey, EdgeTotals)>::from_wire(&edge.summary.unwrap_or_default())?;
+            let reporter = WorkloadRef::from_wire(&edge.reporter.unwrap_or_default())?;
+            Ok(Report { reporter, key, totals, covered_millis: edge.covered_millis })
+        };
+        self.take(answer)?.edges.into_iter().map(read).collect()
+    }
+
+    fn request<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        request.metadata_mut().insert("authorization", self.bearer.clone());
+        request
+    }
+
+    fn take<T>(&self, answer: Result<Response<T>, Status>) -> Result<T, ViewError> {
+        answer.map(Response::into_inner).map_err(|status| self.explain(&status))
+    }
+
+    fn explain(&self, status: &Status) -> ViewError {
+        let Target { address, token_file, timeout, .. } = self.target.clone();
+        let ours = status.source().map(innermost_of);
+        match (status.code(), ours) {
+            (Code::Unauthenticated, _) => ViewError::WrongToken { address, token_file },
+            (Code::DeadlineExceeded | Code::Cancelled, _) => ViewError::Timeout { address, timeout },
+            (Code::Unavailable, Some(reason)) => ViewError::Unreachable { address, reason },
+            // A status with a cause was made on this side: what came was no gRPC.
+            (_, Some(reason)) => ViewError::NotAController { address, reason },
+            (Code::Unknown | Code::Internal, None) if status.message().contains("content-type") => {
+                ViewError::NotAController { address, reason: status.message().into() }
+            }
+            (code, None) => ViewError::Refused { address, code, message: status.message().into() },
+        }
+    }
+}
+
+fn innermost(error: &tonic::transport::Error) -> String {
+    innermost_of(error)
+}
+
+/// The text of the last cause: the ones before it only say that there is one.
+fn innermost_of(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut last = error;
+    while let Some(cause) = last.source() {
+        last = cause;
+    }
+    last.to_string()
+}
