@@ -162,6 +162,12 @@ pub(crate) fn split_yaml(broken: Option<Break>, v1: u32, v2: u32) -> String {
 
 #[cfg(test)]
 mod tests {
+    use http::{HeaderMap, Method};
+    use mesh_core::{
+        matching::RequestParts,
+        policy::{Call, TlsMode, decide},
+    };
+
     use super::*;
 
     #[test]
@@ -203,5 +209,53 @@ mod tests {
         assert!(!damaged.contains("storefront-to-cart") && damaged.contains("cart-to-inventory"));
         let namespace = damage(Some(Break::Mtls), "namespace.yaml", FILES[0].1.to_owned());
         assert!(namespace.contains("mtls: permissive") && namespace.contains("default-policy: allow"));
+    }
+
+    /// What the files say to the mesh. They must say it without a single remark.
+    fn compiled(broken: Option<Break>) -> mesh_k8s::Compiled {
+        let files = FILES.map(|(name, text)| (name, damage(broken, name, text.to_owned())));
+        let parsed = files.map(|(name, text)| mesh_k8s::parse(name, &text));
+        let settings = mesh_k8s::Settings {
+            trust_domain: ports::DEFAULT_TRUST_DOMAIN.parse().unwrap(),
+            cluster_domain: ports::DEFAULT_CLUSTER_DOMAIN.into(),
+        };
+        let problems: Vec<_> = parsed.iter().flat_map(|(_, problems, _)| problems).collect();
+        assert!(problems.is_empty(), "{problems:#?}");
+        let objects: Vec<_> = parsed.into_iter().flat_map(|(objects, ..)| objects).collect();
+        let compiled = mesh_k8s::compile(&objects, &settings);
+        assert!(compiled.problems.is_empty(), "{:#?}", compiled.problems);
+        compiled
+    }
+
+    fn may_list_carts(compiled: &mesh_k8s::Compiled, account: &str) -> bool {
+        let cart = &compiled.workloads[&"shop/cart".parse().unwrap()];
+        let caller = format!("spiffe://cluster.local/ns/shop/sa/{account}").parse().unwrap();
+        let request = RequestParts {
+            method: &Method::POST,
+            path: "/shop.cart.v1.Cart/List",
+            query: None,
+            headers: &HeaderMap::new(),
+        };
+        let call = Call { source: Some(&caller), port: 7070, request: Some(&request) };
+        decide(&cart.policy, &call).is_allowed()
+    }
+
+    #[test]
+    fn the_example_says_what_the_demo_claims() {
+        let compiled = compiled(None);
+        assert_eq!(compiled.workloads.len(), MEMBERS.len());
+        assert!(may_list_carts(&compiled, "storefront") && !may_list_carts(&compiled, "batch"));
+        let catalog = &compiled.services[&"shop/catalog:80".parse().unwrap()];
+        let backends = catalog.rules.iter().flat_map(|rule| &rule.backends);
+        let weights: Vec<_> = backends.map(|b| (b.service.name.to_string(), b.weight)).collect();
+        assert_eq!(weights, [("catalog-v1".to_owned(), 90), ("catalog-v2".to_owned(), 10)]);
+    }
+
+    #[test]
+    fn what_is_broken_on_purpose_is_valid_all_the_same() {
+        assert!(may_list_carts(&compiled(Some(Break::Policy)), "batch"));
+        let open = compiled(Some(Break::Mtls));
+        assert!(open.workloads.values().all(|w| w.policy.tls_mode == TlsMode::Permissive));
+        compiled(Some(Break::Split));
     }
 }
