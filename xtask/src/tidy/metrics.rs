@@ -71,7 +71,7 @@ fn exported(code: &str) -> Vec<(usize, String)> {
 struct Literals {
     /// All string literals.
     whole: Vec<(usize, String)>,
-    /// First arguments of `register("name", ..)`.
+    /// First arguments of `register("name", ..)`, and of `("name", help, unit)` with the unit at the end.
     registered: Vec<(usize, String)>,
     /// First argument of `Registry::with_prefix("prefix")`.
     prefix: String,
@@ -99,14 +99,30 @@ impl Literals {
         if arguments.delimiter() != Delimiter::Parenthesis {
             return;
         }
-        let Some((line, text)) = arguments.stream().into_iter().next().as_ref().and_then(text_of) else {
-            return;
-        };
-        match function {
-            "register" => self.registered.push((line, text)),
-            "with_prefix" => self.prefix = text,
+        let tokens: Vec<TokenTree> = arguments.stream().into_iter().collect();
+        let Some((line, text)) = tokens.first().and_then(text_of) else { return };
+        match (function, unit(&tokens)) {
+            ("register", _) => self.registered.push((line, text)),
+            ("with_prefix", _) => self.prefix = text,
+            (_, Some(unit)) => self.registered.push((line, format!("{text}{unit}"))),
             _ => {}
         }
+    }
+}
+
+/// The ending that the third of `("name", help, unit)` gives: `None` none, `Some(Unit::Bytes)` `_bytes`.
+fn unit(arguments: &[TokenTree]) -> Option<String> {
+    let [_, TokenTree::Punct(_), _, TokenTree::Punct(_), TokenTree::Ident(option), rest @ ..] = arguments
+    else {
+        return None;
+    };
+    match (option.to_string().as_str(), rest.first()) {
+        ("None", _) => Some(String::new()),
+        ("Some", Some(TokenTree::Group(unit))) => {
+            let name = unit.stream().into_iter().last()?.to_string().to_lowercase();
+            Some(format!("_{name}"))
+        }
+        _ => None,
     }
 }
 
@@ -145,5 +161,14 @@ mod tests {
                     r.register(\"objects\", \"Objects\", x);\n}\n";
         check_page(code, "| `mesh_controller_objects` | all of them |\n", &[]);
         check_page(code, "", &["mesh-proxy/src/m.rs:4: mesh_controller_objects is not in docs"]);
+        let code = "//! X.\nfn f() {\nlet mut r = Registry::with_prefix(\"mesh\");\n\
+                    e.encode(\"age\", \"Age\", Some(&Unit::Seconds), kind);\n\
+                    gauge(e, (\"up\", help, None), 1);\nother(\"x\", help);\n}\n";
+        check_page(code, "| `mesh_age_seconds` | x |\n| `mesh_up` | x |\n", &[]);
+        check_page(
+            code,
+            "| `mesh_age` |",
+            &["mesh-proxy/src/m.rs:4", "mesh-proxy/src/m.rs:5", "docs/metrics.md:1"],
+        );
     }
 }
