@@ -1,16 +1,37 @@
 //! Lowers objects to what proxies are told.
+//!
+//! ```text
+//! Index (first of each name) ─▶ endpoints (Services select Workloads) ─▶ routes, splits ─▶ services
+//!                            └▶ policy (who may call a ServiceAccount) ─▶ workloads
+//! ```
 
-use std::collections::{BTreeMap, BTreeSet};
+mod endpoints;
+mod index;
+mod lookup;
+mod policy;
+mod routes;
+mod splits;
+#[cfg(test)]
+mod tests;
+mod workloads;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+};
 
 use mesh_core::{
-    config::{Destination, Endpoint, WorkloadConfig},
+    config::{Endpoint, WorkloadConfig},
     identity::TrustDomain,
     name::{ServicePort, WorkloadRef},
-    resource::DestinationKey,
     route::ServiceRoutes,
 };
 
-use crate::{object::Located, problem::Problem};
+use crate::{
+    compile::{endpoints::Selected, index::Index, lookup::Addressed},
+    object::Located,
+    problem::Problem,
+};
 
 /// What the whole mesh has in common.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,36 +51,47 @@ pub struct Compiled {
     pub labels: BTreeMap<WorkloadRef, BTreeMap<String, String>>,
     /// Routes of each Service port.
     pub services: BTreeMap<ServicePort, ServiceRoutes>,
-    /// Endpoints of each Service port.
+    /// Endpoints of each Service port, and of the ports that stand for the address of one workload (see
+    /// [`Compiled::destination`]).
     pub endpoints: BTreeMap<ServicePort, Vec<Endpoint>>,
     /// Namespace and name of every ServiceAccount, also of those that only Workloads name.
     pub service_accounts: BTreeSet<(String, String)>,
     /// What is wrong, by file and line.
     pub problems: Vec<Problem>,
+    cluster_domain: String,
+    addresses: BTreeMap<SocketAddr, Addressed>,
 }
 
-/// Lowers `objects`. Pure and deterministic: the order of `objects` does not matter.
+/// Lowers `objects`. Pure and deterministic: the order of `objects` does not matter, and it never fails.
+///
+/// Of two objects of one name, the first by file and line applies. A reference to what does not exist is reported and
+/// refuses only what needs it.
 #[must_use]
-pub fn compile(_objects: &[Located], _settings: &Settings) -> Compiled {
-    Compiled::default()
-}
-
-impl Compiled {
-    /// Where a call goes that names its destination by `key` from `client_namespace`, and the Service ports whose
-    /// endpoints that answer refers to.
-    #[must_use]
-    pub fn destination(
-        &self,
-        _key: &DestinationKey,
-        _client_namespace: &str,
-    ) -> (Destination, Vec<ServicePort>) {
-        (Destination::Passthrough, Vec::new())
-    }
-
-    /// Endpoints of a Service port, or of the port that stands for one Workload's address in
-    /// [`Compiled::destination`]; empty when there are none.
-    #[must_use]
-    pub fn endpoints_of(&self, port: &ServicePort) -> &[Endpoint] {
-        self.endpoints.get(port).map_or(&[], Vec::as_slice)
-    }
+pub fn compile(objects: &[Located], settings: &Settings) -> Compiled {
+    let mut index = Index::new(objects);
+    let selected = Selected::new(&mut index, settings);
+    let services = routes::lower(&mut index, &selected);
+    let workloads = workloads::lower(&mut index, &selected, settings);
+    let mut compiled = Compiled {
+        service_accounts: index
+            .accounts
+            .iter()
+            .map(|(ns, name)| ((*ns).to_owned(), (*name).to_owned()))
+            .collect(),
+        labels: selected
+            .workloads
+            .iter()
+            .map(|w| (w.reference.clone(), w.item.object.labels.clone()))
+            .collect(),
+        workloads,
+        services,
+        endpoints: selected.endpoints,
+        problems: Vec::new(),
+        cluster_domain: settings.cluster_domain.clone(),
+        addresses: BTreeMap::new(),
+    };
+    compiled.index_addresses(&mut index, &selected.workloads);
+    compiled.report_unknown_upstreams(&mut index);
+    compiled.problems = index.problems.into_sorted();
+    compiled
 }

@@ -1,11 +1,17 @@
 //! YAML in, objects and problems out.
 
-use proptest::prelude::*;
+mod gateway;
+mod hostile;
+mod kinds;
+mod kubernetes;
+mod smi;
+mod workload;
 
 use super::parse;
 
-/// Parses `text`; expects these objects, and these problems as `LINE FIELD: MESSAGE` (a `!` before the line: refused;
-/// MESSAGE is a part of message and remedy).
+/// Parses `text`; expects these objects, and these problems as `LINE FIELD: MESSAGE` (a `!` before it: refused; MESSAGE
+/// is a part of message and remedy).
+#[track_caller]
 fn check(text: &str, objects: &[&str], problems: &[&str]) {
     let (found, wrong, recognised) = parse("mesh.yaml", text);
     let names: Vec<String> = found.iter().map(|o| o.reference().to_string()).collect();
@@ -18,20 +24,14 @@ fn check(text: &str, objects: &[&str], problems: &[&str]) {
         assert_eq!(format!("{refused}{} {}", problem.place.line, problem.field), place, "{problem}");
         let all = format!("{}; {}", problem.message, problem.remedy);
         assert!(all.contains(message), "{all:?} lacks {message:?}");
-        assert!(recognised || problem.refused, "{problem}");
     }
+    let nameless = wrong.iter().any(|p| p.refused && p.object.is_none());
+    assert_eq!(recognised, !nameless, "what is refused must be named, or the file counts as not recognised");
 }
 
-const SERVICE: &str = "apiVersion: v1
-kind: Service
-metadata: {name: cart, namespace: shop}
-spec:
-  selector: {app: cart}
-  ports:
-  - {name: http, port: 80, targetPort: 8080}
-";
-
-#[test]
-fn one_service() {
-    check(SERVICE, &["Service shop/cart"], &[]);
+/// Replaces one part of a good document, and expects one problem that refuses the object.
+#[track_caller]
+fn check_refused(good: &str, part: &str, replacement: &str, problem: &str) {
+    assert_eq!(good.matches(part).count(), 1, "{part:?} must be there once");
+    check(&good.replace(part, replacement), &[], &[problem]);
 }

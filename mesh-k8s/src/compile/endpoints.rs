@@ -1,0 +1,212 @@
+//! Which Workloads stand behind which Service ports.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::SocketAddr,
+    sync::Arc,
+};
+
+use mesh_core::{
+    addr::EndpointAddr,
+    config::Endpoint,
+    identity::SpiffeId,
+    name::{ServicePort, WorkloadRef},
+    protocol::Protocol,
+};
+
+use crate::{
+    compile::{
+        Settings,
+        index::{Index, Item},
+    },
+    labels,
+    object::{PortName, PortOfService, PortOfWorkload, Service, Workload},
+};
+
+/// A Workload and the Service ports that lead to its ports.
+pub(crate) struct SelectedWorkload<'a> {
+    pub(crate) item: Item<'a, Workload>,
+    pub(crate) reference: WorkloadRef,
+    pub(crate) identity: SpiffeId,
+    zone: Arc<str>,
+    /// For each port of the Workload: the Service ports that lead there, and the first protocol that one declares.
+    pub(crate) ports: Vec<(Vec<ServicePort>, Protocol)>,
+}
+
+/// Services with the Workloads that they select.
+pub(crate) struct Selected<'a> {
+    /// By namespace and name.
+    pub(crate) workloads: Vec<SelectedWorkload<'a>>,
+    /// Every Service port, also without endpoints.
+    pub(crate) endpoints: BTreeMap<ServicePort, Vec<Endpoint>>,
+    /// What every Service port speaks.
+    pub(crate) protocols: BTreeMap<ServicePort, Protocol>,
+}
+
+impl Service {
+    /// Names one of its ports.
+    pub(crate) fn port_name(&self, port: u16) -> ServicePort {
+        ServicePort { namespace: Arc::clone(&self.name.namespace), name: Arc::clone(&self.name.name), port }
+    }
+}
+
+impl SelectedWorkload<'_> {
+    /// The endpoint at one of its ports.
+    pub(crate) fn endpoint(&self, port: u16, protocol: Protocol) -> Endpoint {
+        Endpoint {
+            address: EndpointAddr(SocketAddr::new(self.item.object.address.value, port)),
+            identity: Some(self.identity.clone()),
+            workload: self.reference.clone(),
+            protocol,
+            zone: Arc::clone(&self.zone),
+        }
+    }
+}
+
+/// Workloads by namespace and label.
+type ByLabel<'a> = HashMap<(&'a str, &'a str, &'a str), Vec<usize>>;
+
+impl<'a> Selected<'a> {
+    pub(crate) fn new(index: &mut Index<'a>, settings: &Settings) -> Self {
+        let workloads = workloads(index, settings);
+        let mut by_label: ByLabel<'a> = HashMap::new();
+        for (number, workload) in workloads.iter().enumerate() {
+            let object = workload.item.object;
+            for (key, value) in &object.labels {
+                by_label.entry((&object.name.namespace, key, value)).or_default().push(number);
+            }
+        }
+        let mut selected = Self { workloads, endpoints: BTreeMap::new(), protocols: BTreeMap::new() };
+        let services: Vec<Item<'a, Service>> = index.services.values().copied().collect();
+        for service in services {
+            let numbers = selected.matching(&by_label, service.object);
+            if numbers.is_empty() && !service.object.selector.value.is_empty() {
+                let message =
+                    "the selector matches no Workload of the namespace: the Service has no endpoints"
+                        .to_owned();
+                let remedy = "compare it with metadata.labels of the Workloads";
+                index.problems.warn(
+                    service.located,
+                    service.object.selector.line,
+                    "spec.selector",
+                    message,
+                    remedy,
+                );
+            }
+            for (at, port) in service.object.ports.iter().enumerate() {
+                selected.add_port(index, service, at, port, &numbers);
+            }
+        }
+        selected
+    }
+
+    /// Numbers of the Workloads that a Service selects: the rarest label decides which are looked at.
+    fn matching(&self, by_label: &ByLabel<'_>, service: &Service) -> Vec<usize> {
+        let namespace: &str = &service.name.namespace;
+        let selector = &service.selector.value;
+        let lists = selector.iter().map(|(key, value)| {
+            by_label.get(&(namespace, key.as_str(), value.as_str())).map_or(&[][..], Vec::as_slice)
+        });
+        let Some(rarest) = lists.min_by_key(|list| list.len()) else { return Vec::new() };
+        let fits = |number: &&usize| {
+            let labels = self.workloads.get(**number).map(|w| &w.item.object.labels);
+            labels.is_some_and(|labels| selector.iter().all(|(key, value)| labels.get(key) == Some(value)))
+        };
+        rarest.iter().filter(fits).copied().collect()
+    }
+
+    fn add_port(
+        &mut self,
+        index: &mut Index<'a>,
+        service: Item<'a, Service>,
+        at: usize,
+        port: &PortOfService,
+        numbers: &[usize],
+    ) {
+        let name = service.object.port_name(port.port);
+        let mut found = Vec::with_capacity(numbers.len());
+        let mut common: Option<Protocol> = None;
+        let mut differing: Option<WorkloadRef> = None;
+        for &number in numbers {
+            let Some(workload) = self.workloads.get_mut(number) else { continue };
+            let Some((slot, target)) = target(workload.item.object, &port.target) else { continue };
+            let protocol =
+                if target.protocol == Protocol::Undeclared { port.protocol } else { target.protocol };
+            if let Some((services, declared)) = workload.ports.get_mut(slot) {
+                services.push(name.clone());
+                if *declared == Protocol::Undeclared {
+                    *declared = protocol;
+                }
+            }
+            found.push(workload.endpoint(target.port, protocol));
+            if protocol != *common.get_or_insert(protocol) {
+                differing = Some(workload.reference.clone());
+            }
+        }
+        let field = format!("spec.ports[{at}]");
+        if let Some(differing) = differing {
+            let message = format!(
+                "the Workloads do not agree on the protocol: {differing} differs from the first; calls count as {}",
+                port.protocol
+            );
+            index.problems.warn(
+                service.located,
+                port.line,
+                &field,
+                message,
+                "declare one appProtocol on all of them",
+            );
+            common = None;
+        }
+        if found.is_empty() && !numbers.is_empty() {
+            let message = match &port.target {
+                PortName::Number(number) => format!("no selected Workload has port {number}"),
+                PortName::Name(name) => format!("no selected Workload has a port named {name:?}"),
+            };
+            let remedy = "add it to spec.ports of the Workloads, or correct targetPort";
+            index.problems.warn(service.located, port.line, &format!("{field}.targetPort"), message, remedy);
+        }
+        self.protocols.insert(name.clone(), common.unwrap_or(port.protocol));
+        self.endpoints.insert(name, found);
+    }
+}
+
+/// The Workload's port that a Service port leads to, and its position.
+fn target<'w>(workload: &'w Workload, wanted: &PortName) -> Option<(usize, &'w PortOfWorkload)> {
+    let is_wanted = |port: &PortOfWorkload| match wanted {
+        PortName::Number(number) => port.port == *number,
+        PortName::Name(name) => port.name == *name,
+    };
+    workload.ports.iter().enumerate().find(|(_, port)| is_wanted(port))
+}
+
+fn workloads<'a>(index: &mut Index<'a>, settings: &Settings) -> Vec<SelectedWorkload<'a>> {
+    let mut found = Vec::with_capacity(index.workloads.len());
+    for item in index.workloads.clone() {
+        let object = item.object;
+        let (namespace, account) = (&object.name.namespace, &object.service_account.value);
+        let identity = match SpiffeId::service_account(&settings.trust_domain, namespace, account) {
+            Ok(identity) => identity,
+            Err(error) => {
+                let line = object.service_account.line;
+                let message = format!("no identity can be made of it: {error}");
+                index.problems.refuse(
+                    item.located,
+                    line,
+                    "spec.serviceAccount",
+                    message,
+                    "choose another name",
+                );
+                continue;
+            }
+        };
+        found.push(SelectedWorkload {
+            item,
+            reference: WorkloadRef { namespace: Arc::clone(namespace), name: Arc::clone(&object.name.name) },
+            identity,
+            zone: object.labels.get(labels::ZONE).map_or("", String::as_str).into(),
+            ports: object.ports.iter().map(|port| (Vec::new(), port.protocol)).collect(),
+        });
+    }
+    found
+}

@@ -1,0 +1,288 @@
+//! All objects by name, the first of each.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, hash_map::Entry};
+
+use mesh_core::name::ObjectRef;
+
+use crate::{
+    nearest::nearest,
+    object::{
+        HttpRoute, HttpRouteGroup, Located, Name, Namespace, Object, PortOfService, Service, TcpRoute,
+        TrafficSplit, TrafficTarget, Workload,
+    },
+    problem::{Place, Problem},
+};
+
+/// Most names that are suggested in one compilation: each costs a comparison with all names.
+const MAX_SUGGESTIONS: usize = 100;
+
+/// An object and where it was read.
+#[derive(Debug)]
+pub(crate) struct Item<'a, T> {
+    pub(crate) object: &'a T,
+    pub(crate) located: &'a Located,
+}
+
+impl<T> Clone for Item<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Item<'_, T> {}
+
+impl<T> Item<'_, T> {
+    pub(crate) fn place(&self) -> &Place {
+        &self.located.place
+    }
+
+    pub(crate) fn reference(&self) -> ObjectRef {
+        self.located.reference()
+    }
+}
+
+/// Namespace and name.
+pub(crate) type Key<'a> = (&'a str, &'a str);
+
+/// All objects, and what is wrong with them.
+#[derive(Default)]
+pub(crate) struct Index<'a> {
+    pub(crate) namespaces: BTreeMap<&'a str, Item<'a, Namespace>>,
+    /// Every ServiceAccount, also those that only Workloads name.
+    pub(crate) accounts: BTreeSet<Key<'a>>,
+    pub(crate) services: BTreeMap<Key<'a>, Item<'a, Service>>,
+    /// By namespace and name.
+    pub(crate) workloads: Vec<Item<'a, Workload>>,
+    /// By file and line, as all lists below.
+    pub(crate) routes: Vec<Item<'a, HttpRoute>>,
+    pub(crate) splits: Vec<Item<'a, TrafficSplit>>,
+    pub(crate) targets: Vec<Item<'a, TrafficTarget>>,
+    pub(crate) groups: BTreeMap<Key<'a>, Item<'a, HttpRouteGroup>>,
+    pub(crate) tcp_routes: BTreeMap<Key<'a>, Item<'a, TcpRoute>>,
+    pub(crate) problems: Problems,
+}
+
+/// What is wrong.
+#[derive(Default)]
+pub(crate) struct Problems {
+    found: Vec<Problem>,
+    suggested: usize,
+}
+
+impl Name {
+    /// Namespace and name.
+    pub(crate) fn key(&self) -> Key<'_> {
+        (&self.namespace, &self.name)
+    }
+}
+
+impl<'a> Index<'a> {
+    pub(crate) fn new(objects: &'a [Located]) -> Self {
+        let mut sorted: Vec<&Located> = objects.iter().collect();
+        sorted.sort_by(|a, b| {
+            let by_place = a.place.cmp(&b.place);
+            // Items of one flow-style List can share a line.
+            by_place.then_with(|| a.object.key().cmp(&b.object.key()))
+        });
+        let mut index = Self::default();
+        let mut first: HashMap<(&str, Key<'a>), &Place> = HashMap::with_capacity(objects.len());
+        for located in sorted {
+            match first.entry(located.object.key()) {
+                Entry::Vacant(entry) => {
+                    entry.insert(&located.place);
+                    index.add(located);
+                }
+                Entry::Occupied(entry) => {
+                    let message =
+                        format!("an object of this kind and name is there already, at {}", entry.get());
+                    index.problems.refuse(
+                        located,
+                        located.place.line,
+                        "metadata.name",
+                        message,
+                        "keep one of them",
+                    );
+                }
+            }
+        }
+        index.drop_shared_addresses();
+        index.workloads.sort_by(|a, b| a.object.name.cmp(&b.object.name));
+        for workload in &index.workloads {
+            index.accounts.insert((&workload.object.name.namespace, &workload.object.service_account.value));
+        }
+        index
+    }
+
+    fn add(&mut self, located: &'a Located) {
+        match &located.object {
+            Object::Namespace(object) => {
+                self.namespaces.insert(&object.name, Item { object, located });
+            }
+            Object::ServiceAccount(object) => {
+                self.accounts.insert(object.name.key());
+            }
+            Object::Service(object) => {
+                self.services.insert(object.name.key(), Item { object, located });
+            }
+            Object::Workload(object) => self.workloads.push(Item { object, located }),
+            Object::HttpRoute(object) => self.routes.push(Item { object, located }),
+            Object::TrafficSplit(object) => self.splits.push(Item { object, located }),
+            Object::TrafficTarget(object) => self.targets.push(Item { object, located }),
+            Object::HttpRouteGroup(object) => {
+                self.groups.insert(object.name.key(), Item { object, located });
+            }
+            Object::TcpRoute(object) => {
+                self.tcp_routes.insert(object.name.key(), Item { object, located });
+            }
+        }
+    }
+
+    /// Two Workloads cannot serve one address and port: the later one is refused.
+    fn drop_shared_addresses(&mut self) {
+        let mut ports = HashMap::new();
+        let mut addresses = HashMap::new();
+        let workloads = std::mem::take(&mut self.workloads);
+        for workload in workloads {
+            let address = workload.object.address.value;
+            let taken = workload.object.ports.iter().find_map(|p| Some((p, *ports.get(&(address, p.port))?)));
+            if let Some((port, first)) = taken {
+                let first: Item<'_, Workload> = first;
+                let message = format!(
+                    "{address}:{} is served by {} already, at {}",
+                    port.port,
+                    first.reference(),
+                    first.place()
+                );
+                let remedy = "give every Workload an address of its own";
+                self.problems.refuse(workload.located, port.line, "spec.address", message, remedy);
+                continue;
+            }
+            for port in &workload.object.ports {
+                ports.insert((address, port.port), workload);
+            }
+            if let Some(first) = addresses.insert(address, workload) {
+                let message = format!("{} has the same address, at {}", first.reference(), first.place());
+                let remedy = "give every Workload an address of its own, for two proxies cannot share one";
+                self.problems.warn(
+                    workload.located,
+                    workload.object.address.line,
+                    "spec.address",
+                    message,
+                    remedy,
+                );
+            }
+            self.workloads.push(workload);
+        }
+    }
+
+    /// A port of a Service.
+    pub(crate) fn port(&self, key: Key<'_>, port: u16) -> Option<&'a PortOfService> {
+        self.services.get(&key)?.object.ports.iter().find(|p| p.port == port)
+    }
+
+    /// What to do about a reference to a Service that does not exist.
+    pub(crate) fn suggest_service(&mut self, namespace: &str, name: &str) -> String {
+        let names = self.services.range((namespace, "")..).take_while(|((ns, _), _)| *ns == namespace);
+        suggest(&mut self.problems.suggested, "Service", name, names.map(|((_, name), _)| *name))
+    }
+
+    /// What to do about a reference to an HTTPRouteGroup that does not exist.
+    pub(crate) fn suggest_group(&mut self, namespace: &str, name: &str) -> String {
+        let names = self.groups.range((namespace, "")..).take_while(|((ns, _), _)| *ns == namespace);
+        suggest(&mut self.problems.suggested, "HTTPRouteGroup", name, names.map(|((_, name), _)| *name))
+    }
+
+    /// What to do about a reference to a TCPRoute that does not exist.
+    pub(crate) fn suggest_tcp_route(&mut self, namespace: &str, name: &str) -> String {
+        let names = self.tcp_routes.range((namespace, "")..).take_while(|((ns, _), _)| *ns == namespace);
+        suggest(&mut self.problems.suggested, "TCPRoute", name, names.map(|((_, name), _)| *name))
+    }
+
+    /// What to do about a reference to a ServiceAccount that does not exist.
+    pub(crate) fn suggest_account(&mut self, namespace: &str, name: &str) -> String {
+        let names = self.accounts.range((namespace, "")..).take_while(|(ns, _)| *ns == namespace);
+        suggest(&mut self.problems.suggested, "ServiceAccount", name, names.map(|(_, name)| *name))
+    }
+}
+
+fn suggest<'b>(used: &mut usize, kind: &str, name: &str, names: impl Iterator<Item = &'b str>) -> String {
+    *used += 1;
+    let found = if *used <= MAX_SUGGESTIONS { nearest(name, names) } else { None };
+    match found {
+        Some(near) => format!("did you mean {near:?}?"),
+        None => format!("add the {kind}, or correct its name"),
+    }
+}
+
+impl Object {
+    /// Kind, namespace and name, to compare.
+    fn key(&self) -> (&'static str, Key<'_>) {
+        match self {
+            Self::Namespace(o) => ("Namespace", ("", &o.name)),
+            Self::ServiceAccount(o) => ("ServiceAccount", o.name.key()),
+            Self::Service(o) => ("Service", o.name.key()),
+            Self::Workload(o) => ("Workload", o.name.key()),
+            Self::HttpRoute(o) => ("HTTPRoute", o.name.key()),
+            Self::TrafficSplit(o) => ("TrafficSplit", o.name.key()),
+            Self::TrafficTarget(o) => ("TrafficTarget", o.name.key()),
+            Self::HttpRouteGroup(o) => ("HTTPRouteGroup", o.name.key()),
+            Self::TcpRoute(o) => ("TCPRoute", o.name.key()),
+        }
+    }
+}
+
+impl Problems {
+    /// Reports what refuses an object.
+    pub(crate) fn refuse(
+        &mut self,
+        located: &Located,
+        line: u32,
+        field: &str,
+        message: String,
+        remedy: impl Into<String>,
+    ) {
+        self.report(located, line, field, message, remedy.into(), true);
+    }
+
+    /// Reports what an object can live with.
+    pub(crate) fn warn(
+        &mut self,
+        located: &Located,
+        line: u32,
+        field: &str,
+        message: String,
+        remedy: impl Into<String>,
+    ) {
+        self.report(located, line, field, message, remedy.into(), false);
+    }
+
+    fn report(
+        &mut self,
+        located: &Located,
+        line: u32,
+        field: &str,
+        message: String,
+        remedy: String,
+        refused: bool,
+    ) {
+        self.found.push(Problem {
+            object: Some(located.reference()),
+            place: located.place.at(line),
+            field: field.to_owned(),
+            message,
+            remedy,
+            refused,
+        });
+    }
+
+    /// By file and line, each once.
+    pub(crate) fn into_sorted(self) -> Vec<Problem> {
+        let mut found = self.found;
+        found.sort_by(|a, b| {
+            (&a.place, &a.object, &a.field, &a.message).cmp(&(&b.place, &b.object, &b.field, &b.message))
+        });
+        let mut seen = HashSet::new();
+        found.retain(|p| seen.insert((p.place.clone(), p.field.clone(), p.message.clone())));
+        found
+    }
+}
