@@ -26,6 +26,8 @@ pub(crate) struct Children {
     logs: PathBuf,
     watchdog: std::process::Child,
     running: Vec<Running>,
+    /// Whose log explains the last error.
+    blamed: Option<String>,
 }
 
 #[derive(Debug)]
@@ -53,7 +55,7 @@ impl Children {
             .process_group(0)
             .spawn()
             .context("cannot start the watchdog")?;
-        let mut children = Self { logs, watchdog, running: Vec::new() };
+        let mut children = Self { logs, watchdog, running: Vec::new(), blamed: None };
         if let Some(directory) = remove {
             children.note(&Note::Directory(directory.into()));
         }
@@ -133,23 +135,30 @@ impl Children {
         }
     }
 
-    /// An error that names a process which has ended although nobody asked it to, with the end of its log.
+    /// An error that names a process which has ended although nobody asked it to.
     ///
     /// # Errors
     /// That is its purpose.
     pub(crate) fn all_run(&mut self) -> anyhow::Result<()> {
         for process in &mut self.running {
             if let Some(status) = process.child.try_wait()? {
-                let log = self.logs.join(format!("{}.log", process.name));
-                bail!("{} ended by itself ({status}):\n{}", process.name, last_lines(&log));
+                self.blamed = Some(process.name.clone());
+                bail!("{} ended by itself ({status})", process.name);
             }
         }
         Ok(())
     }
 
-    /// The last lines of a process's log.
-    pub(crate) fn last_words(&self, name: &str) -> String {
-        last_lines(&self.logs.join(format!("{name}.log")))
+    /// Says whose log explains the error that follows.
+    pub(crate) fn blame(&mut self, name: &str) {
+        self.blamed = Some(name.to_owned());
+    }
+
+    /// The last lines of the log of whom was blamed.
+    pub(crate) fn last_words(&self) -> Option<String> {
+        let name = self.blamed.as_ref()?;
+        let lines = last_lines(&self.logs.join(format!("{name}.log")));
+        (!lines.is_empty()).then(|| format!("The last lines of the log of {name}:\n{lines}"))
     }
 
     /// Ends those processes whose name `which` picks, all at the same time. Returns what did not go well.
@@ -244,8 +253,8 @@ mod tests {
         children.start("proxy", Path::new("sh"), &sh("echo no token >&2; exit 3")).unwrap();
         tokio::time::sleep(Duration::from_millis(300)).await;
         let error = children.all_run().unwrap_err().to_string();
-        assert!(error.starts_with("proxy ended by itself (exit status: 3)"), "{error}");
-        assert!(error.contains("no token"), "{error}");
+        assert_eq!(error, "proxy ended by itself (exit status: 3)");
+        assert_eq!(children.last_words().unwrap(), "The last lines of the log of proxy:\n  no token\n");
         let (status, text) = children.run("job", Path::new("sh"), &sh("echo out; exit 2")).await.unwrap();
         assert_eq!((status.code(), text.as_str()), (Some(2), "out\n"));
     }

@@ -86,6 +86,11 @@ pub(crate) async fn run(args: DemoArgs, out: &mut Out) -> anyhow::Result<Exit> {
     } else {
         live(&mut stage, &args, out, interrupted).await
     };
+    if played.is_err()
+        && let Some(words) = stage.last_words()
+    {
+        out.remark(&words);
+    }
     let left = stage.stop().await;
     if keep {
         out.remark(&format!("YAML, state and logs are in {}", path.display()));

@@ -109,8 +109,8 @@ impl Stage {
                 return Ok(controller);
             }
             if Instant::now() > deadline {
-                let log = self.children.last_words("controller");
-                bail!("the controller was not ready within {READY:?}:\n{log}");
+                self.children.blame("controller");
+                bail!("the controller was not ready within {READY:?}");
             }
             sleep(LOOK).await;
         }
@@ -174,8 +174,8 @@ impl Stage {
                 Err(error) => format!("{error:#}"),
             };
             if Instant::now() > deadline {
-                let log = self.children.last_words(&self::sidecar(member));
-                bail!("{} was not ready within {READY:?}: {said}\n{log}", member.name);
+                self.children.blame(&self::sidecar(member));
+                bail!("{} was not ready within {READY:?}: {said}", member.name);
             }
             sleep(LOOK).await;
         }
@@ -196,6 +196,11 @@ impl Stage {
     /// When nothing was started.
     pub(crate) fn view(&mut self) -> anyhow::Result<&mut Client> {
         self.view.as_mut().context("the demo has not started")
+    }
+
+    /// What explains the last error, if anything does.
+    pub(crate) fn last_words(&self) -> Option<String> {
+        self.children.last_words()
     }
 
     /// An error when something ended by itself.
@@ -254,7 +259,10 @@ impl Stage {
         let shop = self.binaries.shop.clone();
         let (status, text) = self.children.run(name, &shop, args).await?;
         let read = serde_json::from_str(&text);
-        read.with_context(|| format!("{name} ended with {status}:\n{}", self.children.last_words(name)))
+        if read.is_err() {
+            self.children.blame(name);
+        }
+        read.with_context(|| format!("{name} ended with {status} and said nothing"))
     }
 
     /// Edits the split's file as an editor would, and waits until the storefront's sidecar goes by it.
