@@ -14,18 +14,23 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use mesh_core::{
     config::WorkloadConfig,
     edge::{Direction, EdgeKey},
     protocol::Protocol,
     reason::Reason,
 };
-use tokio::sync::{Notify, watch};
+use tokio::{
+    net::TcpStream,
+    sync::{Notify, watch},
+};
 
 use crate::{
     balance::Endpoints,
     config::Config,
     control::Control,
+    detect::{Detected, detect},
     drain::Drain,
     http::serve::draining,
     listeners::Listeners,
@@ -137,9 +142,18 @@ impl Worker {
         self.drain.clone()
     }
 
-    /// True when no new work should begin on an open connection.
-    pub(crate) fn is_draining(&self) -> bool {
-        *self.drain.borrow() != Drain::Running
+    /// Reads the first bytes of a connection until it is clear what it speaks; None inside: that is not clear in time.
+    /// None: it ended, or the proxy drains before anything came.
+    pub(crate) async fn detect(
+        &self,
+        stream: &mut TcpStream,
+        within: Duration,
+    ) -> Option<(Option<Detected>, Bytes)> {
+        let mut drain = self.drain();
+        tokio::select! {
+            outcome = detect(stream, within) => outcome.ok(),
+            () = draining(&mut drain) => None,
+        }
     }
 
     /// Counts a connection that was refused before its edge was known.

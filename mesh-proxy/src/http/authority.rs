@@ -56,16 +56,16 @@ pub(crate) fn set_path(uri: &mut Uri, path: &str) -> Result<(), Reason> {
 /// [`Reason::BadRequest`] when the host cannot be written there.
 pub(crate) fn write_for<B>(request: &mut Request<B>, wire: Wire) -> Result<(), Reason> {
     let came_as = request.version();
-    match (wire, came_as) {
-        (Wire::H1, Version::HTTP_2) => {
+    match wire {
+        Wire::H1 if came_as == Version::HTTP_2 => {
             join_cookies(request);
             to_origin_form(request)
         }
-        (Wire::H1, _) => to_origin_form(request),
-        (Wire::H2, Version::HTTP_2) | (Wire::H1OverH2, Version::HTTP_2) => Ok(()),
-        (Wire::H2, _) => to_http2(request),
+        Wire::H1 => to_origin_form(request),
+        Wire::H2 => to_http2(request),
+        Wire::H1OverH2 if request.uri().authority().is_some() && came_as == Version::HTTP_2 => Ok(()),
         // Relative target and `host` travel as they are; the other side writes them to HTTP/1 again.
-        (Wire::H1OverH2, _) => to_origin_form(request),
+        Wire::H1OverH2 => to_origin_form(request),
     }
 }
 
@@ -82,6 +82,9 @@ fn to_origin_form<B>(request: &mut Request<B>) -> Result<(), Reason> {
 }
 
 fn to_http2<B>(request: &mut Request<B>) -> Result<(), Reason> {
+    if request.version() == Version::HTTP_2 && request.uri().authority().is_some() {
+        return Ok(());
+    }
     *request.version_mut() = Version::HTTP_2;
     let host = request.headers_mut().remove(HOST);
     let mut parts = std::mem::take(request.uri_mut()).into_parts();

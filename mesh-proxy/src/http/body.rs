@@ -12,7 +12,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use mesh_core::reason::Reason;
 
-use super::exchange::Exchange;
+use super::{exchange::Exchange, expect::Gate};
 use crate::pool::Lease;
 
 /// The body of a forwarded request.
@@ -20,13 +20,20 @@ pub(crate) struct RequestBody {
     inner: Incoming,
     /// None: there is no body.
     counter: Option<Rc<Cell<u64>>>,
+    /// Until it opens, the body is not asked for.
+    gate: Option<Gate>,
 }
 
 impl RequestBody {
     /// Wraps the body that came; its bytes count for `exchange`.
     pub(crate) fn new(inner: Incoming, exchange: &mut Exchange) -> Self {
         let counter = (!inner.is_end_stream()).then(|| exchange.request_counter());
-        Self { inner, counter }
+        Self { inner, counter, gate: None }
+    }
+
+    /// Holds the body back until `gate` opens.
+    pub(crate) fn hold(&mut self, gate: Gate) {
+        self.gate = Some(gate);
     }
 
     /// True when there is no body at all.
@@ -43,6 +50,10 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        if let Some(gate) = &mut self.gate {
+            ready!(gate.poll_open(cx));
+            self.gate = None;
+        }
         let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
         if let (Some(Ok(frame)), Some(counter)) = (&frame, &self.counter)
             && let Some(data) = frame.data_ref()

@@ -94,16 +94,6 @@ impl Exchange {
         }
     }
 
-    /// The edge on which it will be counted.
-    pub(crate) fn edge(&self) -> &Arc<EdgeStats> {
-        &self.edge
-    }
-
-    /// When it began.
-    pub(crate) fn started(&self) -> Instant {
-        self.started
-    }
-
     /// Counter for the bytes of the request's body.
     pub(crate) fn request_counter(&mut self) -> Rc<Cell<u64>> {
         Rc::clone(self.request_bytes.get_or_insert_default())

@@ -3,6 +3,7 @@
 pub(crate) mod authority;
 pub(crate) mod body;
 pub(crate) mod exchange;
+pub(crate) mod expect;
 pub(crate) mod headers;
 pub(crate) mod reply;
 pub(crate) mod serve;

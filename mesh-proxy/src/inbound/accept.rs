@@ -19,7 +19,7 @@ use super::{
     tcp,
 };
 use crate::{
-    detect::{DETECT_TIMEOUT, Detected, detect},
+    detect::{DETECT_TIMEOUT, Detected},
     net::{Prefixed, Stream, original::original_destination},
     pool::Wire,
     tls::peer_identity,
@@ -64,7 +64,7 @@ pub(crate) async fn transparent(
 
 async fn serve(worker: &Rc<Worker>, mut stream: TcpStream, peer: PeerAddr, to: Entrance, app: SocketAddr) {
     let within = if to.protocol == Protocol::Opaque { OPAQUE_WAIT } else { DETECT_TIMEOUT };
-    let Ok((detected, bytes)) = detect(&mut stream, within).await else { return };
+    let Some((detected, bytes)) = worker.detect(&mut stream, within).await else { return };
     let stream = Prefixed::new(stream, bytes);
     if detected == Some(Detected::MeshTls) {
         return match accept(worker, stream).await {

@@ -1,6 +1,6 @@
 //! HTTP to the application: every request is authorised for itself.
 
-use std::{rc::Rc, sync::Arc};
+use std::{cell::Cell, rc::Rc, sync::Arc};
 
 use http::{Request, Response, StatusCode, Version};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
@@ -27,6 +27,8 @@ struct Server {
     app: Rc<Upstream>,
     wire: Wire,
     seen: Protocol,
+    /// The connection was counted, with its first call.
+    counted: Cell<bool>,
 }
 
 /// Serves a connection that carries HTTP.
@@ -34,7 +36,8 @@ pub(super) async fn serve_http(callee: Callee, stream: Stream, http2: bool, wire
     let worker = Rc::clone(&callee.worker);
     // What is counted is what the calls are, not how proxies carry them.
     let seen = if wire == Wire::H2 { Protocol::Http2 } else { Protocol::Http1 };
-    let server = Rc::new(Server { app: worker.app(callee.app), callee, wire, seen });
+    let server =
+        Rc::new(Server { app: worker.app(callee.app), callee, wire, seen, counted: Cell::new(false) });
     let handle = Rc::new(move |request| handle(Rc::clone(&server), request));
     if http2 {
         serve::http2(&worker, Direction::Inbound, stream, handle).await;
@@ -73,6 +76,9 @@ async fn handle(server: Rc<Server>, mut request: Request<Incoming>) -> Response<
 
 impl Server {
     fn begin(&self, edge: Arc<EdgeStats>, request: &Request<Incoming>) -> Exchange {
+        if !self.counted.replace(true) {
+            edge.connection();
+        }
         let mut exchange = Exchange::begin(edge);
         let callee = &self.callee;
         exchange.log_request(&callee.worker.access_log, Direction::Inbound, Some(callee.peer.0), request);
@@ -126,9 +132,6 @@ fn respond(
     asked: Option<OnUpgrade>,
     mut exchange: Exchange,
 ) -> Response<ResponseBody> {
-    if lease.fresh {
-        exchange.edge().connection();
-    }
     let version = response.version();
     let stripped = headers::strip(response.headers_mut(), version);
     exchange.head(response.status(), response.headers());

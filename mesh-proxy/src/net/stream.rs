@@ -2,7 +2,6 @@
 
 use std::{
     io::{self, IoSlice},
-    net::SocketAddr,
     pin::Pin,
     task::{Context, Poll},
 };
@@ -43,15 +42,6 @@ impl Stream {
     /// A plain connection.
     pub(crate) fn tcp(inner: TcpStream) -> Self {
         Self::Tcp(Prefixed::new(inner, Bytes::new()))
-    }
-
-    /// The other end.
-    pub(crate) fn peer(&self) -> Option<SocketAddr> {
-        match self {
-            Self::Tcp(tcp) => tcp.inner.peer_addr().ok(),
-            Self::Accepted(tls) => tls.get_ref().0.inner.peer_addr().ok(),
-            Self::Dialled(tls) => tls.get_ref().0.peer_addr().ok(),
-        }
     }
 }
 

@@ -17,7 +17,7 @@ use crate::{control::DestinationState, worker::Worker};
 /// Destinations that one worker keeps; more are refused until some are unused.
 const MAX_DESTINATIONS: usize = 4096;
 /// How long an unused destination stays subscribed.
-const KEEP: Duration = Duration::from_secs(300);
+const KEEP: Duration = Duration::from_secs(60);
 
 /// Destinations by what the application called them.
 #[derive(Default)]

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     balance::Flight,
     config::Http1Transport,
-    detect::{DETECT_TIMEOUT, Detected, detect},
+    detect::Detected,
     http::{
         authority,
         body::{RequestBody, ResponseBody},
@@ -58,7 +58,7 @@ impl From<Reason> for Refusal {
 
 /// Serves a connection whose requests say where they go (explicit mode).
 pub(crate) async fn by_host(worker: &Rc<Worker>, mut stream: TcpStream, peer: PeerAddr) {
-    let Ok((detected, bytes)) = detect(&mut stream, DETECT_TIMEOUT.max(serve::HEAD_TIMEOUT)).await else {
+    let Some((detected, bytes)) = worker.detect(&mut stream, serve::HEAD_TIMEOUT).await else {
         return;
     };
     let protocol = match detected {

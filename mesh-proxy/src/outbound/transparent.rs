@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 
 use super::{http::serve_http, table::Kind, tcp};
 use crate::{
-    detect::{DETECT_TIMEOUT, Detected, detect},
+    detect::{DETECT_TIMEOUT, Detected},
     net::{Prefixed, Stream, original::original_destination},
     worker::Worker,
 };
@@ -48,7 +48,7 @@ pub(crate) async fn serve(worker: &Rc<Worker>, mut stream: TcpStream, peer: Peer
         Kind::Unknown(_) => Protocol::Opaque,
     };
     drop(table);
-    let (protocol, bytes) = match protocol_of(&mut stream, declared).await {
+    let (protocol, bytes) = match protocol_of(worker, &mut stream, declared).await {
         Some(found) => found,
         None => return,
     };
@@ -62,13 +62,17 @@ pub(crate) async fn serve(worker: &Rc<Worker>, mut stream: TcpStream, peer: Peer
 }
 
 /// What the connection speaks: HTTP/1, HTTP/2 or something that is not looked into. None: it ended.
-async fn protocol_of(stream: &mut TcpStream, declared: Protocol) -> Option<(Protocol, Bytes)> {
+async fn protocol_of(
+    worker: &Worker,
+    stream: &mut TcpStream,
+    declared: Protocol,
+) -> Option<(Protocol, Bytes)> {
     let within = match declared {
         Protocol::Opaque => return Some((Protocol::Opaque, Bytes::new())),
         Protocol::Undeclared => UNDECLARED_WAIT,
         Protocol::Http1 | Protocol::Http2 | Protocol::Grpc => DETECT_TIMEOUT,
     };
-    let (detected, bytes) = detect(stream, within).await.ok()?;
+    let (detected, bytes) = worker.detect(stream, within).await?;
     let protocol = match (detected, declared) {
         (Some(Detected::Http1), _) => Protocol::Http1,
         (Some(Detected::Http2), _) => Protocol::Http2,

@@ -15,7 +15,10 @@ use hyper_util::rt::TokioIo;
 use mesh_core::{protocol::MeshAlpn, reason::Reason};
 
 use super::{Failure, Held, Upstream, reason_of};
-use crate::{http::body::RequestBody, tls::TlsEpoch};
+use crate::{
+    http::{body::RequestBody, expect::hold_if_expected},
+    tls::TlsEpoch,
+};
 
 /// Most connections that are kept idle for one upstream.
 const MAX_IDLE: usize = 256;
@@ -111,6 +114,7 @@ pub(super) async fn send(
                 Err(reason) => return Err(Failure::unsent(reason, request)),
             },
         };
+        hold_if_expected(&mut request);
         match connection.sender.try_send_request(request).await {
             Ok(response) => {
                 let lease = Lease { upstream: Rc::clone(upstream), connection: Some(connection) };

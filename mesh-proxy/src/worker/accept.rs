@@ -135,3 +135,32 @@ impl Drop for Open {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+
+    use mesh_core::{addr::ListenAddr, config::InboundPort, name::Host};
+
+    use super::*;
+
+    /// Size of the future that `start` would make; it is never called.
+    fn size<A, F: Future>(_start: impl Fn(A) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// What one connection costs besides its buffers and its TLS session.
+    #[test]
+    fn connections_are_small() {
+        type Taken<T> = (&'static Rc<Worker>, TcpStream, PeerAddr, T);
+        let sizes = [
+            ("outbound HTTP", size(|(w, s, p, ()): Taken<()>| outbound::http(w, s, p))),
+            ("outbound TCP", size(|(w, s, p, h): Taken<&'static Host>| outbound::tcp(w, s, p, h))),
+            ("outbound", size(|(w, s, p, l): Taken<ListenAddr>| outbound::transparent(w, s, p, l))),
+            ("inbound port", size(|(w, s, p, i): Taken<&'static InboundPort>| inbound::explicit(w, s, p, i))),
+            ("inbound", size(|(w, s, p, l): Taken<ListenAddr>| inbound::transparent(w, s, p, l))),
+        ];
+        println!("{sizes:?}");
+        assert!(sizes.iter().all(|(_, size)| *size <= 4 * 1024), "{sizes:?}");
+    }
+}

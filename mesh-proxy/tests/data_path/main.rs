@@ -1,0 +1,9 @@
+//! The data path from end to end: applications, two proxies and a scripted controller on real sockets.
+
+mod http1;
+mod http2;
+mod limits;
+mod mesh;
+mod policy;
+mod tcp;
+mod trust;
