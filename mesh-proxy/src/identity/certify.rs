@@ -86,10 +86,14 @@ pub(super) async fn certify(
     bootstrap: bool,
 ) -> Result<Duration, CertifyError> {
     let current = keeper.svid().filter(|svid| svid.not_after > SystemTime::now());
-    let (proof, svid) = match (token(config)?, current) {
-        (Some(token), _) => (Proof::Token(token), None),
-        (None, Some(svid)) => (Proof::CurrentCertificate(CurrentCertificate {}), Some(svid)),
-        (None, None) => return Err(CertifyError::NoProof),
+    // A token may serve only once (join) and be gone then: the certificate goes on proving the identity.
+    let (proof, svid) = match (token(config), current) {
+        (Ok(Some(token)), _) => (Proof::Token(token), None),
+        (Ok(None) | Err(CertifyError::Token { .. }), Some(svid)) => {
+            (Proof::CurrentCertificate(CurrentCertificate {}), Some(svid))
+        }
+        (Ok(None), None) => return Err(CertifyError::NoProof),
+        (Err(error), _) => return Err(error),
     };
     let tls = keeper.control_tls(config, svid.as_deref(), bootstrap)?;
     let channel = connect(&config.controller, tls).await?;

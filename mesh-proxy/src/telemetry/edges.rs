@@ -121,6 +121,14 @@ impl EdgeStats {
         self.requests.add(1);
     }
 
+    /// What this shard counted.
+    #[cfg(test)]
+    pub(crate) fn totals(&self) -> EdgeTotals {
+        let mut counts = EdgeCounts::default();
+        counts.add(self);
+        counts.totals
+    }
+
     /// How many calls in a row found nothing new.
     fn idle_sweeps(&self) -> u64 {
         let now = self.requests.get().wrapping_add(self.connections.get());

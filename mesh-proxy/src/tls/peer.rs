@@ -1,11 +1,13 @@
 //! The identity in a peer's certificate.
 
+use std::fmt;
+
 use mesh_core::identity::{IdentityError, SpiffeId};
 use rustls::pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 /// Why a certificate names no identity of the mesh.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum PeerIdentityError {
     /// There is no certificate.
     #[error("the peer sent no certificate")]
@@ -30,6 +32,13 @@ pub(crate) enum PeerIdentityError {
     /// It belongs to another mesh.
     #[error("the peer {0} belongs to another trust domain")]
     TrustDomain(SpiffeId),
+}
+
+/// The text for people, because rustls prints the causes of its errors in this form.
+impl fmt::Debug for PeerIdentityError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 /// Reads the SPIFFE ID of the leaf, the first of `certs`.

@@ -23,24 +23,24 @@ use tempfile::TempDir;
 use tokio::{net::TcpStream, time::timeout};
 
 /// The token that proves [`Rig::id`].
-pub const TOKEN: &str = "a-secret-token";
+pub(crate) const TOKEN: &str = "a-secret-token";
 
 /// A controller that knows the workload `shop/cart-1`, and what a proxy for it needs.
-pub struct Rig {
-    pub controller: FakeController,
-    pub ca: Arc<TestCa>,
-    pub ip: IpAddr,
-    pub dir: TempDir,
+pub(crate) struct Rig {
+    pub(crate) controller: FakeController,
+    pub(crate) ca: Arc<TestCa>,
+    pub(crate) ip: IpAddr,
+    pub(crate) dir: TempDir,
 }
 
 impl Rig {
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let ca = Arc::new(TestCa::new("cluster.local"));
         let controller = FakeController::start(fresh_addr(0), Arc::clone(&ca)).await;
         Self::with(controller, ca)
     }
 
-    pub fn with(controller: FakeController, ca: Arc<TestCa>) -> Self {
+    pub(crate) fn with(controller: FakeController, ca: Arc<TestCa>) -> Self {
         let rig = Self { controller, ca, ip: fresh_ip(), dir: tempfile::tempdir().unwrap() };
         rig.controller.allow_token(TOKEN, rig.id());
         std::fs::write(rig.file("token"), format!("{TOKEN}\n")).unwrap();
@@ -49,16 +49,16 @@ impl Rig {
         rig
     }
 
-    pub fn id(&self) -> SpiffeId {
+    pub(crate) fn id(&self) -> SpiffeId {
         self.ca.id("shop", "cart")
     }
 
-    pub fn file(&self, name: &str) -> PathBuf {
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
     /// The workload's configuration, with one port.
-    pub fn workload(&self, port: u16) -> WorkloadConfig {
+    pub(crate) fn workload(&self, port: u16) -> WorkloadConfig {
         let inbound = InboundPort {
             port,
             name: "http".to_owned(),
@@ -81,12 +81,12 @@ impl Rig {
         }
     }
 
-    pub fn set_workload(&self, workload: &WorkloadConfig) {
+    pub(crate) fn set_workload(&self, workload: &WorkloadConfig) {
         let body = ResourceBody::Workload(workload.clone());
         self.controller.set_for(&cart(), ResourceName::Workload, body);
     }
 
-    pub fn options(&self) -> Options {
+    pub(crate) fn options(&self) -> Options {
         let any = || Some(format!("{}:0", self.ip));
         Options {
             address: Some(self.ip.to_string()),
@@ -102,46 +102,46 @@ impl Rig {
         }
     }
 
-    pub async fn start(&self) -> Proxy {
+    pub(crate) async fn start(&self) -> Proxy {
         start(&self.options()).await
     }
 
-    pub async fn ready(&self) -> Proxy {
+    pub(crate) async fn ready(&self) -> Proxy {
         let proxy = self.start().await;
         timeout(Duration::from_secs(10), proxy.ready()).await.expect("ready in time");
         proxy
     }
 }
 
-pub fn cart() -> WorkloadRef {
+pub(crate) fn cart() -> WorkloadRef {
     WorkloadRef::new("shop", "cart-1")
 }
 
-pub async fn start(options: &Options) -> Proxy {
+pub(crate) async fn start(options: &Options) -> Proxy {
     Proxy::start(Config::new(options).unwrap()).await.unwrap()
 }
 
 /// Status and body of a GET.
-pub async fn get(address: std::net::SocketAddr, path: &str) -> (u16, String) {
+pub(crate) async fn get(address: std::net::SocketAddr, path: &str) -> (u16, String) {
     let stream = TcpStream::connect(address).await.unwrap();
     let response = Connection::http1(stream).await.get(path, "127.0.0.1").await.unwrap();
     (response.status().as_u16(), String::from_utf8(response.body().to_vec()).unwrap())
 }
 
 /// An answer of the admin port.
-pub async fn admin(proxy: &Proxy, path: &str) -> Value {
+pub(crate) async fn admin(proxy: &Proxy, path: &str) -> Value {
     let (status, body) = get(proxy.addresses().admin, path).await;
     assert_eq!(status, 200, "{body}");
     serde_json::from_str(&body).unwrap()
 }
 
 /// Number of the TLS epoch; 0 before the first.
-pub async fn generation(proxy: &Proxy) -> u64 {
+pub(crate) async fn generation(proxy: &Proxy) -> u64 {
     admin(proxy, "/certificates").await["generation"].as_u64().unwrap_or_default()
 }
 
 /// The value of a metric without labels.
-pub async fn metric(proxy: &Proxy, name: &str) -> f64 {
+pub(crate) async fn metric(proxy: &Proxy, name: &str) -> f64 {
     let (_, text) = get(proxy.addresses().health, "/metrics").await;
     let line = text.lines().find_map(|line| line.strip_prefix(&format!("{name} ")));
     line.unwrap_or_else(|| panic!("{name} in {text}")).parse().unwrap()
