@@ -153,7 +153,8 @@ pub(crate) fn recognise(node: &Node) -> Recognised {
     if SKIPPED.contains(&kind.1) && (SKIPPED_GROUPS.contains(&group) || group.ends_with("k8s.io")) {
         return Recognised::Skip;
     }
-    let meant = nearest(kind.1, KINDS.iter().map(|(_, name, _)| *name));
+    let meant =
+        nearest(kind.1, KINDS.iter().filter(|k| same_group(version.1, k.2)).map(|(_, name, _)| *name));
     let remedy = match meant {
         Some(name) => format!("did you mean {name:?}?"),
         None => format!("the mesh reads {}", KINDS.map(|(_, name, _)| name).join(", ")),

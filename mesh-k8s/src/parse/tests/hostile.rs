@@ -109,7 +109,7 @@ fn the_good_mesh_is_good() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig::with_cases(150))]
 
     #[test]
     fn any_text_is_survived(text in any::<String>()) {
