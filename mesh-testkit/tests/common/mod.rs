@@ -17,10 +17,10 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 /// How long anything may take to start or to change.
-pub const PATIENCE: Duration = Duration::from_secs(15);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Finds a binary of the workspace beside this test's own.
-pub fn binary(name: &str) -> PathBuf {
+pub(crate) fn binary(name: &str) -> PathBuf {
     let mut dir = std::env::current_exe().expect("a test knows its own file");
     dir.pop();
     if dir.ends_with("deps") {
@@ -32,13 +32,13 @@ pub fn binary(name: &str) -> PathBuf {
 }
 
 /// A child that does not outlive the test.
-pub struct Process {
+pub(crate) struct Process {
     child: Child,
     log: PathBuf,
 }
 
 impl Process {
-    pub fn spawn(mut command: Command, log: &Path) -> Self {
+    pub(crate) fn spawn(mut command: Command, log: &Path) -> Self {
         let file = fs::File::create(log).expect("log file");
         let child = command
             .stdin(Stdio::null())
@@ -49,32 +49,32 @@ impl Process {
         Self { child, log: log.to_owned() }
     }
 
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    pub fn is_running(&mut self) -> bool {
+    pub(crate) fn is_running(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
     }
 
     /// kill -9.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 
     /// SIGTERM.
-    pub fn terminate(&self) {
+    pub(crate) fn terminate(&self) {
         let status = Command::new("kill").arg(self.child.id().to_string()).status();
         assert!(status.is_ok_and(|s| s.success()), "cannot signal {}", self.child.id());
     }
 
     /// Waits for the end; false: it still runs.
-    pub async fn ended_within(&mut self, limit: Duration) -> bool {
+    pub(crate) async fn ended_within(&mut self, limit: Duration) -> bool {
         eventually(limit, async || matches!(self.child.try_wait(), Ok(Some(_)))).await
     }
 }
@@ -89,7 +89,7 @@ impl Drop for Process {
 }
 
 /// Tries until it holds; false when `limit` has passed.
-pub async fn eventually(limit: Duration, mut holds: impl AsyncFnMut() -> bool) -> bool {
+pub(crate) async fn eventually(limit: Duration, mut holds: impl AsyncFnMut() -> bool) -> bool {
     let start = Instant::now();
     loop {
         if holds().await {
@@ -103,7 +103,7 @@ pub async fn eventually(limit: Duration, mut holds: impl AsyncFnMut() -> bool) -
 }
 
 /// One standalone mesh.
-pub struct Mesh {
+pub(crate) struct Mesh {
     dir: tempfile::TempDir,
     /// Address of the controller and of nothing else.
     ip: IpAddr,
@@ -112,7 +112,7 @@ pub struct Mesh {
 
 impl Mesh {
     /// Starts a controller at `ip` over `yaml` and waits until it is ready.
-    pub async fn start(ip: IpAddr, yaml: &str) -> Self {
+    pub(crate) async fn start(ip: IpAddr, yaml: &str) -> Self {
         let dir = tempfile::tempdir().expect("temporary directory");
         fs::create_dir(dir.path().join("source")).expect("source directory");
         let mut mesh = Self { dir, ip, controller: None };
@@ -121,26 +121,26 @@ impl Mesh {
         mesh
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    pub fn data(&self, name: &str) -> PathBuf {
+    pub(crate) fn data(&self, name: &str) -> PathBuf {
         self.dir.path().join("data").join(name)
     }
 
     /// Replaces a source file, as an editor does.
-    pub fn write(&self, file: &str, yaml: &str) {
+    pub(crate) fn write(&self, file: &str, yaml: &str) {
         let (new, old) = (self.path(&format!("{file}.new")), self.path("source").join(file));
         fs::write(&new, yaml).expect("write source");
         fs::rename(new, old).expect("replace source");
     }
 
-    pub fn control(&self) -> SocketAddr {
+    pub(crate) fn control(&self) -> SocketAddr {
         SocketAddr::new(self.ip, mesh_core::ports::CONTROL)
     }
 
-    pub async fn start_controller(&mut self) {
+    pub(crate) async fn start_controller(&mut self) {
         let mut command = Command::new(binary("mesh-controller"));
         command.arg("run").arg("--source").arg(self.path("source")).arg("--data-dir").arg(self.path("data"));
         for (flag, port) in [("--listen", 15010), ("--view", 15080), ("--health", 15014)] {
@@ -157,17 +157,17 @@ impl Mesh {
         self.controller = Some(process);
     }
 
-    pub fn kill_controller(&mut self) {
+    pub(crate) fn kill_controller(&mut self) {
         self.controller.take().expect("a running controller").kill();
     }
 
     /// A command that runs a proxy for `workload` (NAMESPACE/NAME) under `account` at `ip`.
-    pub fn proxy_command(&self, workload: &str, account: &str, ip: IpAddr) -> Command {
+    pub(crate) fn proxy_command(&self, workload: &str, account: &str, ip: IpAddr) -> Command {
         self.proxy_command_via(self.control(), workload, account, ip)
     }
 
     /// As [`Mesh::proxy_command`], with the controller at another address.
-    pub fn proxy_command_via(
+    pub(crate) fn proxy_command_via(
         &self,
         controller: SocketAddr,
         workload: &str,
@@ -185,7 +185,7 @@ impl Mesh {
     }
 
     /// Runs a proxy and waits until it is ready.
-    pub async fn proxy(&self, workload: &str, account: &str, ip: IpAddr) -> Sidecar {
+    pub(crate) async fn proxy(&self, workload: &str, account: &str, ip: IpAddr) -> Sidecar {
         let command = self.proxy_command(workload, account, ip);
         let mut sidecar = self.sidecar(command, workload, ip);
         sidecar.await_ready().await;
@@ -193,28 +193,28 @@ impl Mesh {
     }
 
     /// Runs a proxy without waiting.
-    pub fn sidecar(&self, command: Command, workload: &str, ip: IpAddr) -> Sidecar {
+    pub(crate) fn sidecar(&self, command: Command, workload: &str, ip: IpAddr) -> Sidecar {
         let log = self.path(&format!("{}.log", workload.replace('/', "-")));
         Sidecar { process: Process::spawn(command, &log), ip }
     }
 }
 
 /// A proxy beside a workload, in explicit mode.
-pub struct Sidecar {
-    pub process: Process,
+pub(crate) struct Sidecar {
+    pub(crate) process: Process,
     ip: IpAddr,
 }
 
 impl Sidecar {
-    pub fn outbound(&self) -> SocketAddr {
+    pub(crate) fn outbound(&self) -> SocketAddr {
         SocketAddr::new(self.ip, mesh_core::ports::OUTBOUND)
     }
 
-    pub fn at(&self, port: u16) -> SocketAddr {
+    pub(crate) fn at(&self, port: u16) -> SocketAddr {
         SocketAddr::new(self.ip, port)
     }
 
-    pub async fn await_ready(&mut self) {
+    pub(crate) async fn await_ready(&mut self) {
         let health = self.at(mesh_core::ports::HEALTH);
         let mut last = String::new();
         let ready = eventually(PATIENCE, async || {
@@ -228,19 +228,19 @@ impl Sidecar {
     }
 
     /// A request of the application beside this proxy.
-    pub async fn get(&self, host: &str, path: &str) -> Reply {
+    pub(crate) async fn get(&self, host: &str, path: &str) -> Reply {
         get(self.outbound(), host, path).await.expect("the proxy answers")
     }
 
     /// Sum of all series of a metric whose labels contain every one of `labels` (as in `reason="X"`).
-    pub async fn metric(&self, name: &str, labels: &[&str]) -> f64 {
+    pub(crate) async fn metric(&self, name: &str, labels: &[&str]) -> f64 {
         let reply = get(self.at(mesh_core::ports::HEALTH), "localhost", "/metrics").await.expect("metrics");
         sum(&reply.text(), name, labels)
     }
 }
 
 /// Adds up the series of a metric in Prometheus text.
-pub fn sum(text: &str, name: &str, labels: &[&str]) -> f64 {
+pub(crate) fn sum(text: &str, name: &str, labels: &[&str]) -> f64 {
     text.lines()
         .filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])))
         .filter(|line| labels.iter().all(|label| line.contains(label)))
@@ -250,24 +250,24 @@ pub fn sum(text: &str, name: &str, labels: &[&str]) -> f64 {
 
 /// An HTTP answer, read to its end.
 #[derive(Debug)]
-pub struct Reply {
-    pub status: StatusCode,
-    pub headers: HeaderMap,
-    pub body: Bytes,
+pub(crate) struct Reply {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
 }
 
 impl Reply {
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    pub fn reason(&self) -> &str {
+    pub(crate) fn reason(&self) -> &str {
         self.headers.get(mesh_core::reason::REASON_HEADER).and_then(|v| v.to_str().ok()).unwrap_or_default()
     }
 }
 
 /// One GET over a connection of its own; None when there is no complete answer.
-pub async fn get(address: SocketAddr, host: &str, path: &str) -> Option<Reply> {
+pub(crate) async fn get(address: SocketAddr, host: &str, path: &str) -> Option<Reply> {
     let request = Request::get(path).header("host", host).body(Empty::<Bytes>::new()).expect("a request");
     let exchange = async {
         let stream = TcpStream::connect(address).await.ok()?;
