@@ -1,1 +1,33 @@
-//! mesh-controller
+//! The mesh's controller: reads resources, issues identities, tells proxies what to do, and says what it sees.
+//!
+//! ```text
+//! source (YAML directory) ─▶ last good versions ─▶ compile ─▶ publish ─▶ grpc/discovery ──▶ proxies
+//!                                                      │                 grpc/identity (ca) ◀─▶ proxies
+//! meshctl ◀── view ◀── snapshot, proxies, edges ◀──────┘                 grpc/telemetry ◀── proxies
+//! ```
+//! [`app`] wires it together; [`data_dir`] holds what must survive a restart: the certificate authority, the hashes of
+//! tokens, and nothing else. *Invariants:* a leaf holds nothing of its request but the public key; only
+//! `identity.v1` answers callers without a certificate; nobody obtains the controller's own name; what is bad in the
+//! source never takes away what was good.
+
+mod app;
+mod ca;
+mod cli;
+mod config;
+mod data_dir;
+mod edges;
+mod grpc;
+mod health;
+mod limit;
+mod metrics;
+mod publish;
+mod source;
+mod view;
+
+pub use app::{Addresses, Controller, StartError};
+pub use ca::CaError;
+pub use cli::{Cli, Command, RunArgs};
+pub use config::{Config, ConfigError};
+pub use data_dir::{DataDirError, STATUS_FILE, TRUST_BUNDLE_FILE, VIEW_TOKEN_FILE};
+pub use grpc::TlsError;
+pub use source::SourceError;

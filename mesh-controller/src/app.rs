@@ -1,0 +1,258 @@
+//! The only place that knows every part: starts them in order, and stops them.
+
+use std::{
+    net::SocketAddr,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use mesh_core::config::TrustBundle;
+use mesh_k8s::{Problem, Settings};
+use tokio::{net::TcpListener, sync::watch, task::JoinSet, time::timeout};
+
+use crate::{
+    ca::{Ca, CaError, Tokens, random},
+    config::{Config, ConfigError},
+    data_dir::{
+        self, DataDir, DataDirError, PRIVATE, PUBLIC, STATUS_FILE, TRUST_BUNDLE_FILE, VIEW_TOKEN_FILE,
+    },
+    edges::Edges,
+    grpc::{Server, Shared, TlsError},
+    health,
+    metrics::Metrics,
+    publish::{Proxies, Publisher},
+    source::{Outcome, Source, SourceError},
+    view,
+};
+
+/// How often what is stale is forgotten.
+const TIDY_UP: Duration = Duration::from_secs(30);
+/// Time that all parts get to stop.
+const STOP: Duration = Duration::from_secs(5);
+
+/// Why the controller did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A flag is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// There is no certificate authority.
+    #[error(transparent)]
+    Ca(#[from] CaError),
+    /// There is no TLS.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// There is nothing to read.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// A port cannot be taken.
+    #[error("cannot listen on {address} (--{flag}): {source}")]
+    Listen {
+        /// The flag that names the address.
+        flag: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        source: std::io::Error,
+    },
+}
+
+/// Where a running controller listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Addresses {
+    /// gRPC of proxies.
+    pub control: SocketAddr,
+    /// The view API.
+    pub view: SocketAddr,
+    /// Health and metrics.
+    pub health: SocketAddr,
+}
+
+/// A running controller. Dropping it stops it at once; [`Controller::shutdown`] stops it cleanly.
+pub struct Controller {
+    addresses: Addresses,
+    stop: watch::Sender<bool>,
+    servers: JoinSet<()>,
+    workers: JoinSet<()>,
+    data_dir: DataDir,
+}
+
+impl Controller {
+    /// Starts: data directory, authority, first reading of the source, listeners. When this returns, proxies can
+    /// connect.
+    ///
+    /// # Errors
+    /// [`StartError`] says what is wrong and what to do about it.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        config.check()?;
+        let data_dir = DataDir::open(&config.data_dir)?;
+        let ca = Ca::open(&data_dir.path("ca"), config.trust_domain.as_str(), config.leaf_lifetime)?;
+        write_bundle(&data_dir, &ca)?;
+        let view_token = view_token(&data_dir)?;
+        let tokens = Tokens::open(&data_dir)?;
+        let settings = Settings {
+            trust_domain: config.trust_domain.clone(),
+            cluster_domain: config.cluster_domain.clone(),
+        };
+        let (source, outcome) = Source::open(config.source.clone(), settings)?;
+        report(&outcome.problems, &[]);
+        tokens.ensure(
+            outcome.compiled.service_accounts.iter().map(|(ns, name)| (ns.as_str(), name.as_str())),
+        )?;
+        let bundle =
+            TrustBundle { trust_domain: config.trust_domain.clone(), roots: vec![ca.root().to_vec()] };
+        let shared = Arc::new(Shared {
+            trust_domain: config.trust_domain.clone(),
+            ca: Arc::new(ca),
+            tokens,
+            publisher: Publisher::new(bundle, outcome),
+            proxies: Arc::new(Proxies::default()),
+            edges: Edges::default(),
+            metrics: Metrics::new(),
+            started: Instant::now(),
+            source: config.source.display().to_string(),
+        });
+        let stop = watch::Sender::new(false);
+        let server = Arc::new(Server::new(Arc::clone(&shared), stop.subscribe())?);
+
+        let (control, control_address) = listen("listen", config.listen).await?;
+        let (view, view_address) = listen("view", config.view).await?;
+        let (health, health_address) = listen("health", config.health).await?;
+        let addresses = Addresses { control: control_address, view: view_address, health: health_address };
+
+        let mut servers = JoinSet::new();
+        servers.spawn(server.run(control, stop.subscribe()));
+        servers.spawn(view::run(view, Arc::clone(&shared), view_token, stop.subscribe()));
+        servers.spawn(health::run(health, Arc::clone(&shared), stop.subscribe()));
+        let mut workers = JoinSet::new();
+        let apply = Arc::clone(&shared);
+        workers.spawn(source.run(move |outcome| apply.apply(outcome)));
+        workers.spawn(tidy_up(Arc::clone(&shared)));
+
+        write_status(&data_dir, &shared, addresses)?;
+        tracing::info!(control = %addresses.control, view = %addresses.view, health = %addresses.health,
+            root_sha256 = shared.ca.root_sha256(), source = shared.source, "controller ready");
+        Ok(Self { addresses, stop, servers, workers, data_dir })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    /// Tells proxies to reconnect elsewhere, closes listeners, and removes what says that it runs.
+    pub async fn shutdown(mut self) {
+        self.workers.abort_all();
+        self.stop.send_replace(true);
+        let ended = timeout(STOP, async { while self.servers.join_next().await.is_some() {} }).await;
+        if ended.is_err() {
+            tracing::warn!("some connections did not end in time");
+        }
+        let path = self.data_dir.path(STATUS_FILE);
+        if let Err(error) = std::fs::remove_file(&path) {
+            tracing::warn!(%error, path = %path.display(), "cannot remove the status file");
+        }
+    }
+}
+
+impl Shared {
+    /// Takes a new state of the source.
+    fn apply(&self, outcome: Outcome) {
+        let accounts = outcome.compiled.service_accounts.iter();
+        match self.tokens.ensure(accounts.map(|(ns, name)| (ns.as_str(), name.as_str()))) {
+            Ok(0) => {}
+            Ok(new) => tracing::info!(new, "tokens made for new service accounts"),
+            Err(error) => tracing::error!(%error, "cannot make tokens for new service accounts"),
+        }
+        let before = self.publisher.current();
+        report(&outcome.problems, &before.problems);
+        let snapshot = self.publisher.publish(outcome);
+        self.proxies.retain(|workload| snapshot.compiled.workloads.contains_key(workload));
+        tracing::info!(
+            generation = snapshot.generation,
+            objects = snapshot.objects,
+            problems = snapshot.problems.len(),
+            "source read"
+        );
+    }
+
+    /// Sets the metrics that are read off the state.
+    pub(crate) fn measure(&self) {
+        let snapshot = self.publisher.current();
+        let number = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+        self.metrics.proxies.set(number(self.proxies.connected()));
+        self.metrics.generation.set(i64::try_from(snapshot.generation).unwrap_or(i64::MAX));
+        self.metrics.problems.set(number(snapshot.problems.len()));
+        self.metrics.objects.set(number(snapshot.objects));
+        self.metrics.issuer_not_after.set(self.ca.issuer_not_after());
+        self.metrics.root_not_after.set(self.ca.root_not_after());
+    }
+}
+
+/// Waits until the controller is to stop.
+pub(crate) async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // An error means that the controller was dropped.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// Logs problems that were not there before.
+fn report(problems: &[Problem], before: &[Problem]) {
+    for problem in problems.iter().filter(|problem| !before.contains(problem)) {
+        tracing::warn!(refused = problem.refused, "{problem}");
+    }
+}
+
+async fn tidy_up(shared: Arc<Shared>) {
+    loop {
+        tokio::time::sleep(TIDY_UP).await;
+        shared.edges.expire(Instant::now());
+    }
+}
+
+async fn listen(flag: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+    let failed = |source| StartError::Listen { flag, address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
+}
+
+fn write_bundle(data_dir: &DataDir, ca: &Ca) -> Result<(), DataDirError> {
+    let path = data_dir.path(TRUST_BUNDLE_FILE);
+    if std::fs::read(&path).is_ok_and(|held| held == ca.root_pem().as_bytes()) {
+        return Ok(());
+    }
+    data_dir::write_atomic(&path, PUBLIC, ca.root_pem().as_bytes())
+}
+
+fn view_token(data_dir: &DataDir) -> Result<String, CaError> {
+    const MIN_BYTES: usize = 16;
+    let path = data_dir.path(VIEW_TOKEN_FILE);
+    if let Some(held) = data_dir::read_private(&path)? {
+        let text = String::from_utf8(held).unwrap_or_default();
+        if text.trim().len() >= MIN_BYTES {
+            return Ok(text.trim().to_owned());
+        }
+    }
+    let token = BASE64_URL_SAFE_NO_PAD.encode(random::<32>()?);
+    data_dir::write_atomic(&path, PRIVATE, token.as_bytes())?;
+    Ok(token)
+}
+
+fn write_status(data_dir: &DataDir, shared: &Shared, addresses: Addresses) -> Result<(), DataDirError> {
+    let status = serde_json::json!({
+        "control": addresses.control,
+        "view": addresses.view,
+        "health": addresses.health,
+        "trust_domain": shared.trust_domain.as_str(),
+        "root_sha256": shared.ca.root_sha256(),
+        "pid": std::process::id(),
+    });
+    let path: &Path = &data_dir.path(STATUS_FILE);
+    data_dir::write_atomic(path, PUBLIC, status.to_string().as_bytes())
+}

@@ -1,0 +1,66 @@
+//! The controller's configuration, checked.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use mesh_core::{identity::TrustDomain, name::is_dns_name};
+
+/// Shortest life of a leaf: proxies renew at half of it.
+const MIN_LEAF: Duration = Duration::from_secs(10);
+/// Longest life of a leaf.
+const MAX_LEAF: Duration = Duration::from_secs(90 * 24 * 3600);
+
+/// How a controller runs.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Directory of YAML files.
+    pub source: PathBuf,
+    /// Directory that holds keys, tokens and the lock.
+    pub data_dir: PathBuf,
+    /// Where proxies connect; port 0: any free one.
+    pub listen: SocketAddr,
+    /// Where people's tools connect; a loopback address.
+    pub view: SocketAddr,
+    /// Where health and metrics are served.
+    pub health: SocketAddr,
+    /// The mesh's trust domain.
+    pub trust_domain: TrustDomain,
+    /// The cluster's DNS domain.
+    pub cluster_domain: String,
+    /// Life of the certificates of proxies.
+    pub leaf_lifetime: Duration,
+}
+
+/// Why a configuration is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// The view API would be open to the network.
+    #[error(
+        "--view {0} is refused: the view API is not encrypted, so it listens on loopback only; use 127.0.0.1:PORT"
+    )]
+    ViewNotLoopback(SocketAddr),
+    /// The life of leafs is out of bounds.
+    #[error("--leaf-lifetime {0:?} is refused, expected 10s to 90d")]
+    LeafLifetime(Duration),
+    /// The cluster domain is no DNS name.
+    #[error("--cluster-domain {0:?} is refused, expected a DNS name as in cluster.local")]
+    ClusterDomain(String),
+}
+
+impl Config {
+    /// Checks what types cannot.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the flag and what is expected.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        if !self.view.ip().is_loopback() {
+            return Err(ConfigError::ViewNotLoopback(self.view));
+        }
+        if !(MIN_LEAF..=MAX_LEAF).contains(&self.leaf_lifetime) {
+            return Err(ConfigError::LeafLifetime(self.leaf_lifetime));
+        }
+        if !is_dns_name(&self.cluster_domain) {
+            return Err(ConfigError::ClusterDomain(self.cluster_domain.clone()));
+        }
+        Ok(())
+    }
+}

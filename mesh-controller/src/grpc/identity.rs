@@ -1,0 +1,147 @@
+//! `identity.v1`: a proof and a certificate request for a short-lived certificate.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Instant, SystemTime},
+};
+
+use mesh_core::{identity::SpiffeId, name::WorkloadRef};
+use mesh_proto::identity::v1::{
+    CertifyRequest, CertifyResponse, certify_request::Proof, identity_server::Identity,
+};
+use tonic::{Request, Response, Status};
+
+use super::{Shared, peer::Peer, workload_of};
+use crate::{
+    ca::{CsrError, renew_after},
+    limit::Bucket,
+};
+
+/// Certificates that one identity gets at once: that many workloads of one service account may start together.
+const BURST: u32 = 100;
+/// Certificates that one identity gets per second in the long run.
+const PER_SECOND: f64 = 2.0;
+
+/// The service.
+pub(super) struct IdentityService {
+    shared: Arc<Shared>,
+    /// One bucket per proven identity: as many as there are service accounts, at most.
+    issued: Mutex<HashMap<SpiffeId, Bucket>>,
+}
+
+#[tonic::async_trait]
+impl Identity for IdentityService {
+    async fn certify(&self, request: Request<CertifyRequest>) -> Result<Response<CertifyResponse>, Status> {
+        let peer = request.extensions().get::<Peer>().cloned();
+        let peer = peer.ok_or_else(|| Status::internal("the connection's peer is not known"))?;
+        let request = request.into_inner();
+        let named = request.workload.as_ref().map(|w| format!("{:.253}/{:.253}", w.namespace, w.name));
+        let named = named.unwrap_or_default();
+        match self.issue(&peer, request) {
+            Ok((response, serial)) => {
+                self.shared.metrics.certificate("issued");
+                tracing::info!(target: "audit", peer = %peer.address, workload = named, identity = response.identity,
+                    serial, not_after = response.not_after, "certificate issued");
+                Ok(Response::new(response))
+            }
+            Err(status) => {
+                self.shared.metrics.certificate("refused");
+                tracing::warn!(target: "audit", peer = %peer.address, workload = named.escape_debug().to_string(),
+                    code = ?status.code(), reason = status.message(), "certificate refused");
+                Err(status)
+            }
+        }
+    }
+}
+
+impl IdentityService {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, issued: Mutex::default() }
+    }
+
+    /// Proof first: whoever has none learns nothing about workloads.
+    fn issue(&self, peer: &Peer, request: CertifyRequest) -> Result<(CertifyResponse, String), Status> {
+        let workload = workload_of(request.workload.as_ref())?;
+        let proven = self.prove(peer, request.proof)?;
+        self.check_workload(&workload, &proven)?;
+        self.check_rate(&proven)?;
+        let leaf = self.shared.ca.certify(&proven, &request.csr_der).map_err(|error| match error {
+            CsrError::CaRights | CsrError::OtherName { .. } => Status::permission_denied(error.to_string()),
+            CsrError::Issue(_) => Status::internal(error.to_string()),
+            CsrError::TooLarge(_) | CsrError::Malformed(_) | CsrError::Signature | CsrError::Algorithm => {
+                Status::invalid_argument(error.to_string())
+            }
+        })?;
+        let response = CertifyResponse {
+            chain_der: leaf.chain.iter().map(|der| der.to_vec()).collect(),
+            roots_der: vec![self.shared.ca.root().to_vec()],
+            identity: proven.as_str().to_owned(),
+            not_after: leaf.not_after,
+            renew_after_seconds: renew_after(leaf.not_after, SystemTime::now()).as_secs().max(1),
+        };
+        Ok((response, leaf.serial))
+    }
+
+    fn prove(&self, peer: &Peer, proof: Option<Proof>) -> Result<SpiffeId, Status> {
+        match proof {
+            None => Err(Status::unauthenticated(
+                "no proof of identity: give the proxy the token of its service account with --token-file",
+            )),
+            Some(Proof::CurrentCertificate(_)) => {
+                let identity = peer.identity.as_ref().ok_or_else(|| {
+                    Status::unauthenticated(
+                        "the connection has no client certificate to prove anything: send the token instead",
+                    )
+                })?;
+                Ok(identity.id.clone())
+            }
+            Some(Proof::Token(token)) => {
+                let (namespace, account) = self.shared.tokens.account(&token).ok_or_else(|| {
+                    Status::unauthenticated(
+                        "the token is not known here: use the file tokens/NAMESPACE/SERVICEACCOUNT \
+                         in the data directory of this controller",
+                    )
+                })?;
+                SpiffeId::service_account(&self.shared.trust_domain, &namespace, &account)
+                    .map_err(|e| Status::internal(format!("service account {namespace}/{account}: {e}")))
+            }
+        }
+    }
+
+    fn check_workload(&self, workload: &WorkloadRef, proven: &SpiffeId) -> Result<(), Status> {
+        let (namespace, account) = proven.namespace_and_account().unwrap_or_default();
+        let snapshot = self.shared.publisher.current();
+        let Some(config) = snapshot.compiled.workloads.get(workload) else {
+            return Err(Status::permission_denied(format!(
+                "there is no Workload {workload}: add it to the source, or correct the proxy's --workload"
+            )));
+        };
+        if config.identity.is_controller() {
+            return Err(Status::permission_denied(format!(
+                "Workload {workload} runs under the controller's reserved service account: give it another"
+            )));
+        }
+        if config.identity != *proven {
+            let (_, wanted) = config.identity.namespace_and_account().unwrap_or_default();
+            return Err(Status::permission_denied(format!(
+                "Workload {workload} runs under service account {}/{wanted}, the proof is for {namespace}/{account}: \
+                 use the token tokens/{}/{wanted}, or correct the Workload's serviceAccount",
+                workload.namespace, workload.namespace
+            )));
+        }
+        Ok(())
+    }
+
+    fn check_rate(&self, proven: &SpiffeId) -> Result<(), Status> {
+        let now = Instant::now();
+        let mut issued = self.issued.lock().unwrap_or_else(PoisonError::into_inner);
+        let bucket = issued.entry(proven.clone()).or_insert_with(|| Bucket::new(BURST, PER_SECOND, now));
+        if bucket.take(now) {
+            return Ok(());
+        }
+        Err(Status::resource_exhausted(format!(
+            "{proven} has asked for too many certificates: wait, and see why its proxies ask so often"
+        )))
+    }
+}

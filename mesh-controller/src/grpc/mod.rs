@@ -1,0 +1,74 @@
+//! The control port: TLS 1.3, who calls, and the three services of proxies.
+//!
+//! *Invariant:* [`serve`] asks [`peer::admit`] before any service sees a call: whatever is not `identity.v1` Certify
+//! needs a client certificate, and nobody is served as the controller.
+
+mod discovery;
+mod identity;
+mod peer;
+mod serve;
+mod telemetry;
+mod tls;
+
+use std::{sync::Arc, time::Instant};
+
+use mesh_core::name::WorkloadRef;
+use mesh_proto::{common::v1 as common, convert::Wire};
+use tonic::Status;
+
+use self::peer::PeerIdentity;
+pub(crate) use self::serve::Server;
+pub use self::tls::TlsError;
+use crate::{
+    ca::{Ca, Tokens},
+    edges::Edges,
+    metrics::Metrics,
+    publish::{Proxies, Publisher, Snapshot},
+};
+use mesh_core::identity::TrustDomain;
+
+/// What all services work on.
+pub(crate) struct Shared {
+    /// Trust domain of the mesh.
+    pub(crate) trust_domain: TrustDomain,
+    /// Issues certificates.
+    pub(crate) ca: Arc<Ca>,
+    /// Proves service accounts.
+    pub(crate) tokens: Tokens,
+    /// The configuration.
+    pub(crate) publisher: Publisher,
+    /// What is known of proxies.
+    pub(crate) proxies: Arc<Proxies>,
+    /// What proxies reported.
+    pub(crate) edges: Edges,
+    /// Counters.
+    pub(crate) metrics: Metrics,
+    /// When the controller started.
+    pub(crate) started: Instant,
+    /// Where configuration comes from, for people.
+    pub(crate) source: String,
+}
+
+/// Reads the workload of a message.
+fn workload_of(message: Option<&common::WorkloadRef>) -> Result<WorkloadRef, Status> {
+    let message = message
+        .ok_or_else(|| Status::invalid_argument("workload: nothing is refused, expected a workload"))?;
+    WorkloadRef::from_wire(message).map_err(|e| Status::invalid_argument(format!("workload: {e}")))
+}
+
+/// Checks that a workload exists and runs under the caller's identity.
+fn check_runs_under(snapshot: &Snapshot, workload: &WorkloadRef, peer: &PeerIdentity) -> Result<(), Status> {
+    let Some(config) = snapshot.compiled.workloads.get(workload) else {
+        return Err(Status::permission_denied(format!(
+            "there is no Workload {workload}: add it to the source, or correct the proxy's --workload"
+        )));
+    };
+    if config.identity != peer.id {
+        return Err(Status::permission_denied(format!(
+            "Workload {workload} runs as {}, the certificate is for {}: \
+             restart the proxy with the token of the Workload's service account",
+            config.identity, peer.id
+        )));
+    }
+    Ok(())
+}

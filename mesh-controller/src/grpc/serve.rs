@@ -1,0 +1,218 @@
+//! Accepts connections at the control port and hands their calls to the services.
+
+use std::{convert::Infallible, sync::Arc, time::Duration, time::SystemTime};
+
+use http::{Request, Response};
+use hyper::{body::Incoming, server::conn::http2, service::service_fn};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use mesh_proto::{
+    discovery::v1::discovery_server::DiscoveryServer, identity::v1::identity_server::IdentityServer,
+    telemetry::v1::telemetry_server::TelemetryServer,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{Semaphore, watch},
+    task::JoinSet,
+    time::timeout,
+};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tonic::{Status, body::Body};
+use tower::Service;
+
+use super::{
+    Shared,
+    discovery::DiscoveryService,
+    identity::IdentityService,
+    peer::{Peer, Rpc, admit, identity_of},
+    telemetry::TelemetryService,
+    tls::{Tls, TlsError},
+};
+use crate::{app::stopped, ca::unix};
+
+/// Most connections at a time.
+const MAX_CONNECTIONS: usize = 8192;
+/// Most calls at a time on one connection.
+const MAX_STREAMS: u32 = 32;
+/// Time for a TLS handshake.
+const HANDSHAKE: Duration = Duration::from_secs(5);
+/// Time for a call that is no stream.
+const UNARY: Duration = Duration::from_secs(10);
+/// Life of a connection without client certificate: enough to bootstrap.
+const ANONYMOUS: Duration = Duration::from_secs(60);
+/// Time that connections get to end when the controller stops.
+const DRAIN: Duration = Duration::from_secs(2);
+
+type Answer = Response<Body>;
+
+/// The control port.
+pub(crate) struct Server {
+    tls: Tls,
+    shared: Arc<Shared>,
+    identity: IdentityServer<IdentityService>,
+    discovery: DiscoveryServer<DiscoveryService>,
+    telemetry: TelemetryServer<TelemetryService>,
+}
+
+impl Server {
+    /// Sets up TLS and services; `stop` turns true when the controller is to stop.
+    pub(crate) fn new(shared: Arc<Shared>, stop: watch::Receiver<bool>) -> Result<Self, TlsError> {
+        const IDENTITY_BYTES: usize = 64 * 1024;
+        const STREAM_BYTES: usize = 4 * 1024 * 1024;
+        let identity = IdentityService::new(Arc::clone(&shared));
+        let discovery = DiscoveryService::new(Arc::clone(&shared), stop);
+        let telemetry = TelemetryService::new(Arc::clone(&shared));
+        Ok(Self {
+            tls: Tls::new(Arc::clone(&shared.ca), &shared.trust_domain)?,
+            shared,
+            identity: IdentityServer::new(identity).max_decoding_message_size(IDENTITY_BYTES),
+            discovery: DiscoveryServer::new(discovery).max_decoding_message_size(STREAM_BYTES),
+            telemetry: TelemetryServer::new(telemetry).max_decoding_message_size(STREAM_BYTES),
+        })
+    }
+
+    /// Serves until `stop` turns true and connections have ended, or their time is over.
+    pub(crate) async fn run(self: Arc<Self>, listener: TcpListener, mut stop: watch::Receiver<bool>) {
+        let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let mut connections = JoinSet::new();
+        let renewal = tokio::spawn({
+            let server = Arc::clone(&self);
+            async move { server.tls.keep_fresh().await }
+        });
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = stopped(&mut stop) => break,
+            };
+            while connections.try_join_next().is_some() {}
+            let (stream, address) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept at the control port");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    continue;
+                }
+            };
+            let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
+                self.shared.metrics.connection_refused("too_many");
+                continue;
+            };
+            let (server, stop) = (Arc::clone(&self), stop.clone());
+            connections.spawn(async move {
+                server.shared.metrics.connections.inc();
+                server.connection(stream, address, stop).await;
+                server.shared.metrics.connections.dec();
+                drop(slot);
+            });
+        }
+        renewal.abort();
+        let _ = timeout(DRAIN, async { while connections.join_next().await.is_some() {} }).await;
+    }
+
+    async fn connection(
+        self: &Arc<Self>,
+        stream: TcpStream,
+        address: std::net::SocketAddr,
+        mut stop: watch::Receiver<bool>,
+    ) {
+        let _ = stream.set_nodelay(true);
+        let handshake = TlsAcceptor::from(self.tls.current()).accept(stream);
+        let stream = match timeout(HANDSHAKE, handshake).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => {
+                tracing::debug!(%address, %error, "TLS handshake failed");
+                return self.shared.metrics.connection_refused("handshake");
+            }
+            Err(_) => return self.shared.metrics.connection_refused("handshake_timeout"),
+        };
+        let peer = match self.peer(&stream, address) {
+            Ok(peer) => peer,
+            Err(reason) => return self.shared.metrics.connection_refused(reason),
+        };
+        let life = if peer.identity.is_some() { Duration::from_secs(u64::from(u32::MAX)) } else { ANONYMOUS };
+        let server = Arc::clone(self);
+        let service = service_fn(move |request| {
+            let (server, peer) = (Arc::clone(&server), peer.clone());
+            async move { Ok::<_, Infallible>(server.answer(peer, request).await) }
+        });
+        let connection = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(MAX_STREAMS)
+            .max_header_list_size(16 * 1024)
+            .keep_alive_interval(Duration::from_secs(20))
+            .keep_alive_timeout(Duration::from_secs(10))
+            .serve_connection(TokioIo::new(stream), service);
+        let mut connection = std::pin::pin!(connection);
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = tokio::time::sleep(life) => {
+                connection.as_mut().graceful_shutdown();
+                timeout(UNARY, connection).await.unwrap_or(Ok(()))
+            }
+            () = stopped(&mut stop) => {
+                connection.as_mut().graceful_shutdown();
+                timeout(DRAIN, connection).await.unwrap_or(Ok(()))
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%address, %error, "connection ended");
+        }
+    }
+
+    fn peer(
+        &self,
+        stream: &TlsStream<TcpStream>,
+        address: std::net::SocketAddr,
+    ) -> Result<Peer, &'static str> {
+        let (_, session) = stream.get_ref();
+        if session.alpn_protocol() != Some(b"h2") {
+            return Err("alpn");
+        }
+        let identity = match session.peer_certificates().and_then(|chain| chain.first()) {
+            None => None,
+            Some(leaf) => {
+                let identity = identity_of(leaf, &self.shared.trust_domain).map_err(|_| "identity")?;
+                Some(Arc::new(identity))
+            }
+        };
+        Ok(Peer { address, identity })
+    }
+
+    async fn answer(&self, peer: Peer, mut request: Request<Incoming>) -> Answer {
+        let rpc = Rpc::of(request.uri().path());
+        let admitted = admit(rpc, peer.identity.as_deref(), unix(SystemTime::now()));
+        let answer = match admitted {
+            Err(status) => status.into_http(),
+            Ok(()) => {
+                request.extensions_mut().insert(peer);
+                self.call(rpc, request).await
+            }
+        };
+        if let Some(status) = answer.extensions().get::<Status>() {
+            self.shared.metrics.refusal(rpc.as_str(), status.code());
+            tracing::debug!(rpc = rpc.as_str(), code = ?status.code(), message = status.message(), "call refused");
+        }
+        answer
+    }
+
+    async fn call(&self, rpc: Rpc, request: Request<Incoming>) -> Answer {
+        match rpc {
+            Rpc::Certify => unary(&mut self.identity.clone(), request).await,
+            Rpc::Report => unary(&mut self.telemetry.clone(), request).await,
+            Rpc::Watch => {
+                let answer = self.discovery.clone().call(request).await;
+                answer.unwrap_or_else(|never| match never {})
+            }
+            Rpc::Unknown => Status::unimplemented("the control port knows no such call").into_http(),
+        }
+    }
+}
+
+async fn unary<S>(service: &mut S, request: Request<Incoming>) -> Answer
+where
+    S: Service<Request<Incoming>, Response = Answer, Error = Infallible>,
+{
+    match timeout(UNARY, service.call(request)).await {
+        Ok(answer) => answer.unwrap_or_else(|never| match never {}),
+        Err(_) => Status::deadline_exceeded("the request did not arrive in time").into_http(),
+    }
+}

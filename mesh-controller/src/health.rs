@@ -1,0 +1,87 @@
+//! Liveness, readiness and metrics over HTTP/1.1.
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{Semaphore, watch},
+    task::JoinSet,
+};
+
+use crate::{app::stopped, grpc::Shared};
+
+/// Most connections at a time.
+const MAX_CONNECTIONS: usize = 64;
+/// Time for the head of a request, and life of an idle connection.
+const HEAD: Duration = Duration::from_secs(10);
+
+/// Serves until `stop` turns true. It is started when all else stands, so to answer is to be ready.
+pub(crate) async fn run(listener: TcpListener, shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
+    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = stopped(&mut stop) => return,
+        };
+        while connections.try_join_next().is_some() {}
+        let Ok((stream, _)) = accepted else {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            continue;
+        };
+        let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else { continue };
+        let shared = Arc::clone(&shared);
+        connections.spawn(async move {
+            connection(stream, &shared).await;
+            drop(slot);
+        });
+    }
+}
+
+async fn connection(stream: TcpStream, shared: &Arc<Shared>) {
+    let service = service_fn(|request: Request<Incoming>| {
+        let answer = answer(request.method(), request.uri().path(), shared);
+        async move { Ok::<_, Infallible>(answer) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD)
+        .max_buf_size(16 * 1024)
+        .serve_connection(TokioIo::new(stream), service);
+    if let Err(error) = connection.await {
+        tracing::debug!(%error, "health connection ended");
+    }
+}
+
+fn answer(method: &Method, path: &str, shared: &Shared) -> Response<Full<Bytes>> {
+    if method != Method::GET {
+        return text(StatusCode::METHOD_NOT_ALLOWED, "only GET is served here\n".into());
+    }
+    match path {
+        "/live" => text(StatusCode::OK, "live\n".into()),
+        "/ready" => text(StatusCode::OK, "ready\n".into()),
+        "/metrics" => {
+            shared.measure();
+            let mut response = text(StatusCode::OK, shared.metrics.render());
+            let kind = header::HeaderValue::from_static(
+                "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            );
+            response.headers_mut().insert(header::CONTENT_TYPE, kind);
+            response
+        }
+        _ => text(StatusCode::NOT_FOUND, "there are /live, /ready and /metrics\n".into()),
+    }
+}
+
+fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    let kind = header::HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response
+}

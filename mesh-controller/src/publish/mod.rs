@@ -1,0 +1,162 @@
+//! What is published: one snapshot of the whole configuration at a time, which streams compare with what they sent.
+
+mod proxies;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
+};
+
+use mesh_core::{
+    config::TrustBundle,
+    name::{ServicePort, WorkloadRef},
+    resource::{DestinationKey, ResourceName},
+};
+use mesh_k8s::{Compiled, Problem};
+use mesh_proto::{
+    convert::{Resource, ResourceBody, Wire},
+    discovery::v1 as pb,
+};
+use tokio::sync::watch;
+
+pub(crate) use self::proxies::{Proxies, ProxyHandle, ProxyState};
+use crate::source::Outcome;
+
+/// Most encoded resources that one snapshot remembers; beyond, they are made for each proxy.
+const MAX_CACHED: usize = 100_000;
+
+/// A destination, encoded, with the Service ports whose endpoints it refers to.
+pub(crate) struct EncodedDestination {
+    /// The resource.
+    pub(crate) resource: Arc<pb::Resource>,
+    /// Whose endpoints belong to it.
+    pub(crate) ports: Vec<ServicePort>,
+}
+
+/// The configuration at one time.
+pub(crate) struct Snapshot {
+    /// Number of the configuration: grows by one with each change that applied.
+    pub(crate) generation: u64,
+    /// What proxies are told.
+    pub(crate) compiled: Arc<Compiled>,
+    /// What is wrong.
+    pub(crate) problems: Vec<Problem>,
+    /// Objects that apply.
+    pub(crate) objects: usize,
+    /// When it was published.
+    pub(crate) at: Instant,
+    bundle: Arc<pb::Resource>,
+    cache: Mutex<Cache>,
+}
+
+#[derive(Default)]
+struct Cache {
+    destinations: HashMap<(Arc<str>, DestinationKey), Arc<EncodedDestination>>,
+    endpoints: HashMap<ServicePort, Arc<pb::Resource>>,
+}
+
+impl Snapshot {
+    /// `trust-bundle`.
+    pub(crate) fn bundle(&self) -> Arc<pb::Resource> {
+        Arc::clone(&self.bundle)
+    }
+
+    /// `workload` of one proxy; None when there is no such workload.
+    pub(crate) fn workload(&self, workload: &WorkloadRef) -> Option<Arc<pb::Resource>> {
+        let config = self.compiled.workloads.get(workload)?;
+        Some(encode(ResourceName::Workload, ResourceBody::Workload(config.clone())))
+    }
+
+    /// `destination/…` as seen from `namespace`. Encoded once for all proxies that ask.
+    pub(crate) fn destination(&self, namespace: &Arc<str>, key: &DestinationKey) -> Arc<EncodedDestination> {
+        let cache_key = (Arc::clone(namespace), key.clone());
+        if let Some(known) = self.cache().destinations.get(&cache_key) {
+            return Arc::clone(known);
+        }
+        let (destination, ports) = self.compiled.destination(key, namespace);
+        let name = ResourceName::Destination(key.clone());
+        let resource = encode(name, ResourceBody::Destination(destination));
+        let made = Arc::new(EncodedDestination { resource, ports });
+        let mut cache = self.cache();
+        if cache.destinations.len() < MAX_CACHED {
+            cache.destinations.insert(cache_key, Arc::clone(&made));
+        }
+        made
+    }
+
+    /// `endpoints/…` of a Service port.
+    pub(crate) fn endpoints(&self, port: &ServicePort) -> Arc<pb::Resource> {
+        if let Some(known) = self.cache().endpoints.get(port) {
+            return Arc::clone(known);
+        }
+        let endpoints = self.compiled.endpoints.get(port).cloned().unwrap_or_default();
+        let made = encode(ResourceName::Endpoints(port.clone()), ResourceBody::Endpoints(endpoints));
+        let mut cache = self.cache();
+        if cache.endpoints.len() < MAX_CACHED {
+            cache.endpoints.insert(port.clone(), Arc::clone(&made));
+        }
+        made
+    }
+
+    fn cache(&self) -> std::sync::MutexGuard<'_, Cache> {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn encode(name: ResourceName, body: ResourceBody) -> Arc<pb::Resource> {
+    Arc::new(Resource::new(name, body).to_wire())
+}
+
+/// Holds the newest snapshot and wakes those who wait for the next.
+pub(crate) struct Publisher {
+    sender: watch::Sender<Arc<Snapshot>>,
+}
+
+impl Publisher {
+    /// Begins with what was read at start.
+    pub(crate) fn new(bundle: TrustBundle, mut outcome: Outcome) -> Self {
+        outcome.compiled.problems = Vec::new();
+        let bundle = encode(ResourceName::TrustBundle, ResourceBody::TrustBundle(bundle));
+        let snapshot = Snapshot {
+            generation: 1,
+            compiled: Arc::new(outcome.compiled),
+            problems: outcome.problems,
+            objects: outcome.objects,
+            at: Instant::now(),
+            bundle,
+            cache: Mutex::default(),
+        };
+        Self { sender: watch::Sender::new(Arc::new(snapshot)) }
+    }
+
+    /// Publishes. Only a change of what proxies are told makes a new generation; a change of problems alone does not.
+    pub(crate) fn publish(&self, outcome: Outcome) -> Arc<Snapshot> {
+        let old = self.current();
+        let mut compiled = outcome.compiled;
+        // Problems are reported from the snapshot; here they would only make equal configurations look different.
+        compiled.problems = Vec::new();
+        let same = *old.compiled == compiled;
+        let next = Arc::new(Snapshot {
+            generation: old.generation + u64::from(!same),
+            compiled: if same { Arc::clone(&old.compiled) } else { Arc::new(compiled) },
+            problems: outcome.problems,
+            objects: outcome.objects,
+            at: Instant::now(),
+            bundle: old.bundle(),
+            cache: if same { Mutex::new(std::mem::take(&mut *old.cache())) } else { Mutex::default() },
+        });
+        self.sender.send_replace(Arc::clone(&next));
+        next
+    }
+
+    /// The newest snapshot.
+    pub(crate) fn current(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.sender.borrow())
+    }
+
+    /// The newest snapshot and all that follow.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<Arc<Snapshot>> {
+        self.sender.subscribe()
+    }
+}
