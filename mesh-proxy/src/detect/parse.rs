@@ -33,11 +33,11 @@ pub(crate) fn classify(bytes: &[u8]) -> Option<Detected> {
     if first == 0x16 {
         return client_hello(bytes);
     }
-    if PREFACE.starts_with(bytes) {
-        return None;
-    }
     if bytes.starts_with(PREFACE) {
         return Some(Detected::Http2);
+    }
+    if PREFACE.starts_with(bytes) {
+        return None;
     }
     request_line(bytes)
 }
@@ -145,7 +145,7 @@ mod tests {
         check(b"get / HTTP/1.1\r\n", Detected::Other);
         check(b"SSH-2.0-OpenSSH_9.2\r\n", Detected::Other);
         check(b"\x16\x09garbage", Detected::Other);
-        check(b"\x16\x03\x01\x00\x02\xff\xff\xff\xff", Detected::ForeignTls);
+        check(b"\x16\x03\x01\xff\xff\x01", Detected::ForeignTls);
         check(&[b'A'; 100], Detected::Other);
     }
 

@@ -32,7 +32,11 @@ pub(crate) fn strip(headers: &mut HeaderMap, version: Version) -> Stripped {
     }
     let mut stripped = Stripped::default();
     if seen.connection {
-        stripped.upgrade = version == Version::HTTP_11 && strip_named(headers);
+        let upgrade = strip_named(headers);
+        stripped.upgrade = upgrade && version == Version::HTTP_11;
+        if upgrade && !stripped.upgrade {
+            headers.remove(CONNECTION);
+        }
     }
     if seen.other {
         for name in [KEEP_ALIVE, PROXY_CONNECTION, TRANSFER_ENCODING, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION]

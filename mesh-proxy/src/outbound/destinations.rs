@@ -83,7 +83,7 @@ impl Destination {
     fn current(&self, worker: &Worker) -> Option<Rc<Table>> {
         let mut receiver = self.receiver.borrow_mut();
         let mut table = self.table.borrow_mut();
-        if table.as_ref().is_none_or(|table| !table.is_named()) || receiver.has_changed().unwrap_or(false) {
+        if table.as_ref().is_none_or(|table| !table.is_named()) || receiver.has_changed().unwrap_or(true) {
             self.used.set(Instant::now());
             let state = receiver.borrow_and_update().clone();
             if let DestinationState::Ready(resolved) = state

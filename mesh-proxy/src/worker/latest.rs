@@ -19,7 +19,8 @@ impl<T> Latest<T> {
     pub(super) fn get(&self) -> Option<Arc<T>> {
         let mut state = self.state.borrow_mut();
         let (receiver, value) = &mut *state;
-        if receiver.has_changed().unwrap_or(false) {
+        // An error says that the sender is gone; its last value may still be unread.
+        if receiver.has_changed().unwrap_or(true) {
             *value = receiver.borrow_and_update().clone();
         }
         value.clone()
