@@ -23,17 +23,31 @@ use crate::{
 pub(crate) const RATE: u32 = 100;
 /// Window of the table.
 const WINDOW: Duration = Duration::from_secs(10);
-/// When the batch job runs, after the start of the load.
-const BATCH_AT: Duration = Duration::from_secs(5);
+/// How often the batch job runs: often enough to stay in the table.
+const BATCH_EVERY: Duration = Duration::from_secs(5);
 /// When the split is moved, after the start of the load.
 const SPLIT_AT: Duration = Duration::from_secs(15);
+
+/// Most lines of the story.
+const MAX_STORY: usize = 8;
 
 /// What has happened so far, one line each.
 #[derive(Debug, Default)]
 struct Story(Vec<String>);
 
 impl Story {
+    /// Adds a line, unless the last of its kind (they begin alike) said the same.
+    fn add_change(&mut self, since: Instant, kind: &str, text: &str) {
+        let last = self.0.iter().rev().find(|line| line.contains(kind));
+        if last.is_none_or(|line| !line.ends_with(text)) {
+            self.add(since, text);
+        }
+    }
+
     fn add(&mut self, since: Instant, text: &str) {
+        if self.0.len() >= MAX_STORY {
+            self.0.remove(0);
+        }
         self.0.push(format!("{:>4}  {text}", units::span(since.elapsed().as_secs())));
     }
 }
@@ -57,16 +71,16 @@ pub(crate) async fn play(
         begin,
         &format!("All is ready; {rate} requests a second go to storefront, catalog is split 90/10"),
     );
-    let (start, mut batch_due, mut split_due) = (Instant::now(), true, true);
+    let (start, mut batch_at, mut split_due) = (Instant::now(), BATCH_EVERY, true);
     let mut tick = tokio::time::interval(Duration::from_secs(1));
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
         stage.all_run()?;
-        if batch_due && start.elapsed() >= BATCH_AT {
-            batch_due = false;
+        if start.elapsed() >= batch_at {
+            batch_at = start.elapsed() + BATCH_EVERY;
             let told = stage.batch().await?;
-            story.add(begin, &batch_line(&told));
+            story.add_change(begin, BATCH_JOB, &batch_line(&told));
         }
         if split_due && start.elapsed() >= SPLIT_AT {
             split_due = false;
@@ -83,11 +97,14 @@ pub(crate) async fn play(
     }
 }
 
+/// How lines about the batch job begin.
+const BATCH_JOB: &str = "The batch job called cart";
+
 fn batch_line(told: &Batch) -> String {
     let part = |text: &Option<String>| text.clone().unwrap_or_else(|| "none".to_owned());
     let verdict = if told.mesh_reason.is_some() { "was refused" } else { "was let in" };
     format!(
-        "The batch job called cart and {verdict}: HTTP {}, grpc-status {}, mesh-reason {}",
+        "{BATCH_JOB} and {verdict}: HTTP {}, grpc-status {}, mesh-reason {}",
         told.status,
         part(&told.grpc_status),
         part(&told.mesh_reason)
@@ -192,4 +209,55 @@ fn next(stage: &Stage, out: &Out) -> String {
     ];
     let text: String = lines.iter().map(|line| format!("\n  {line}")).collect();
     format!("{}{text}", out.paint(Tone::Bold, "Try in another terminal:"))
+}
+
+#[cfg(test)]
+mod tests {
+    use mesh_core::{protocol::Protocol, reason::Reason};
+
+    use super::*;
+    use crate::traffic::{Secured, Stats};
+
+    fn flow(from: &str, workload: &str, requests: u64, denied: u64) -> Flow {
+        let id =
+            |account: &str| Some(format!("spiffe://cluster.local/ns/shop/sa/{account}").parse().unwrap());
+        let mut stats =
+            Stats { requests, failures: denied, rate: requests as f64 / 10.0, ..Stats::default() };
+        (0..requests).for_each(|_| stats.latency.record(1_000));
+        if denied > 0 {
+            stats.reasons.insert(Reason::AuthzDenied, denied);
+        }
+        Flow {
+            source: id(from),
+            destination: id("cart"),
+            service: Some("shop/cart:7070".parse().unwrap()),
+            backend: None,
+            workload: Some(format!("shop/{workload}").parse().unwrap()),
+            protocol: Protocol::Grpc,
+            secured: Secured::Both,
+            stats,
+        }
+    }
+
+    #[test]
+    fn the_table_shows_who_calls_whom_and_who_may_not() {
+        let text =
+            edges(&[flow("storefront", "cart", 500, 0), flow("batch", "cart", 2, 2)]).render(None, false);
+        let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
+        assert_eq!(lines[1], ["storefront", "cart", "yes", "50.0", "100%", "1.0ms", "1.0ms", "-"]);
+        assert_eq!(lines[2], ["batch", "cart", "yes", "0.2", "0.0%", "1.0ms", "1.0ms", "AUTHZ_DENIED", "x2"]);
+    }
+
+    #[test]
+    fn the_story_tells_changes_only() {
+        let (mut story, now) = (Story::default(), Instant::now());
+        for said in ["was refused", "was refused", "was let in"] {
+            story.add_change(now, BATCH_JOB, &format!("{BATCH_JOB} and {said}"));
+        }
+        story.add(now, "something else");
+        story.add_change(now, BATCH_JOB, &format!("{BATCH_JOB} and was let in"));
+        assert_eq!(story.0.len(), 3);
+        (0..20).for_each(|_| story.add(now, "again"));
+        assert_eq!(story.0.len(), MAX_STORY);
+    }
 }
