@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::out::units;
@@ -19,8 +19,12 @@ Exit codes: 0 all is well; 1 what was checked is not well; 2 wrong usage, or it 
 /// Looks at a running service mesh, checks it, and tries it out.
 #[derive(Debug, Parser)]
 #[command(name = "meshctl", version, about, after_help = AFTER_HELP, max_term_width = 100)]
-#[command(propagate_version = false, disable_help_subcommand = true, subcommand_required = true)]
+#[command(disable_help_flag = true, disable_help_subcommand = true, subcommand_required = true)]
 pub(crate) struct Cli {
+    /// Print help.
+    // One short form for both: the long one has five lines for every flag.
+    #[arg(long, short, global = true, action = ArgAction::HelpShort)]
+    pub(crate) help: Option<bool>,
     #[command(flatten)]
     pub(crate) connect: Connect,
     #[command(flatten)]
@@ -33,7 +37,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Controller")]
 pub(crate) struct Connect {
-    /// Data directory of a controller on this machine [default: $XDG_STATE_HOME/mesh or ~/.local/state/mesh].
+    /// Data directory of a controller on this machine [default: ~/.local/state/mesh].
     #[arg(long, global = true, env = "MESH_DATA_DIR", hide_env_values = true, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
     /// Address of the view API, instead of what the data directory says.
@@ -52,7 +56,7 @@ pub(crate) struct Connect {
 #[command(next_help_heading = "Output")]
 pub(crate) struct Output {
     /// Form of the answer.
-    #[arg(long = "output", short, global = true, value_enum, default_value_t, value_name = "FORM")]
+    #[arg(long = "output", short = 'o', global = true, value_enum, default_value_t, value_name = "FORM")]
     pub(crate) format: Format,
     /// Only what was asked for: no hints, no remarks.
     #[arg(long, short, global = true, conflicts_with = "verbose")]
@@ -175,7 +179,8 @@ pub(crate) struct InspectArgs {
 /// Flags of `meshctl stat`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-A call to a Service that is split counts for the Service that was called and for the one that took it.
+A call to a Service that is split counts for the Service that was called and for
+the one that took it.
 
 Examples:
   meshctl stat                          All Services
@@ -195,8 +200,10 @@ pub(crate) struct StatArgs {
 /// Flags of `meshctl edges`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-SECURED: yes = mesh TLS, and both proxies say so; caller, callee = mesh TLS, so far only that side's
-proxy reported it; no = plaintext; - = no peer was reached.
+SECURED: yes = mesh TLS, and both proxies say so
+         caller, callee = mesh TLS; so far only that side's proxy has reported
+         no = plaintext
+         - = no peer was reached
 
 Examples:
   meshctl edges -n shop

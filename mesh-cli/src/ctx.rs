@@ -37,6 +37,9 @@ pub(crate) enum CtxError {
         .0.display(), .0.display()
     )]
     NoController(PathBuf),
+    /// The token's file is not there.
+    #[error("there is no view token at {}; name the controller's view-token file with --view-token-file", .0.display())]
+    NoToken(PathBuf),
     /// A file cannot be read.
     #[error(
         "cannot read {}: {source}; it belongs to the user that runs the controller: \
@@ -64,6 +67,13 @@ pub(crate) enum CtxError {
     /// The address is none.
     #[error("{0:?} is not an address of the form IP:PORT, as in 127.0.0.1:15080")]
     BadAddress(String),
+}
+
+impl CtxError {
+    /// True when a file is not there at all.
+    fn is_absence(&self) -> bool {
+        matches!(self, Self::Unreadable { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
 }
 
 /// What a controller says about itself in `controller.json`; fields that meshctl does not use are left out.
@@ -119,7 +129,10 @@ impl Ctx {
             return Err(CtxError::BadAddress(address));
         }
         let token_file = self.token_file.clone().unwrap_or_else(|| self.data_dir.join("view-token"));
-        let text = read(&token_file, "--view-token-file")?;
+        let text = match read(&token_file, "--view-token-file") {
+            Err(error) if error.is_absence() => return Err(CtxError::NoToken(token_file)),
+            other => other?,
+        };
         let token = text.trim().to_owned();
         if token.is_empty() || !token.bytes().all(|b| b.is_ascii_graphic()) {
             return Err(CtxError::BadToken(token_file));
@@ -140,9 +153,7 @@ impl Ctx {
     fn address_from_file(&self) -> Result<String, CtxError> {
         let path = self.data_dir.join("controller.json");
         let text = match read(&path, "--data-dir") {
-            Err(CtxError::Unreadable { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-                return Err(CtxError::NoController(self.data_dir.clone()));
-            }
+            Err(error) if error.is_absence() => return Err(CtxError::NoController(self.data_dir.clone())),
             other => other?,
         };
         let file: ControllerFile = serde_json::from_str(&text)

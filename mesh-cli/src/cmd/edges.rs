@@ -78,7 +78,9 @@ struct Document {
 pub(crate) fn edges(flows: &[Flow]) -> Vec<Edge> {
     let mut merged: BTreeMap<_, Edge> = BTreeMap::new();
     for flow in flows {
+        // Callers from outside the mesh last.
         let key = (
+            flow.source.is_none(),
             flow.source.clone(),
             flow.service.clone(),
             flow.backend.clone(),
@@ -217,9 +219,7 @@ impl Filter {
 /// When the controller does not answer, or a name is not known.
 pub(crate) async fn run(ctx: &Ctx, args: &EdgesArgs, out: &mut Out) -> anyhow::Result<Exit> {
     let filter = Filter::new(args)?;
-    let mut client = ctx.connect(out).await?;
-    repeat(args.scope.watch, &mut client, out, async |client, out| show(client, args, &filter, out).await)
-        .await
+    repeat(ctx, args.scope.watch, out, async |client, out| show(client, args, &filter, out).await).await
 }
 
 async fn show(client: &mut Client, args: &EdgesArgs, filter: &Filter, out: &mut Out) -> anyhow::Result<()> {

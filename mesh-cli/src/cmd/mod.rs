@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::{
     Exit,
+    ctx::{Ctx, CtxError},
     out::{Out, units},
     view::{Client, ViewError},
 };
@@ -23,29 +24,44 @@ const WATCH_EVERY: Duration = Duration::from_secs(2);
 /// Calls `show` once, or again and again until Ctrl-C. While watching, a controller that is away for a moment is waited
 /// for.
 async fn repeat(
+    ctx: &Ctx,
     watch: bool,
-    client: &mut Client,
     out: &mut Out,
     mut show: impl AsyncFnMut(&mut Client, &mut Out) -> anyhow::Result<()>,
 ) -> anyhow::Result<Exit> {
-    show(client, out).await?;
+    let mut client = ctx.connect(out).await?;
+    show(&mut client, out).await?;
     if !watch {
         return Ok(Exit::Ok);
     }
+    let mut lost = false;
     loop {
         tokio::select! {
             _ = tokio::signal::ctrl_c() => return Ok(Exit::Ok),
             () = tokio::time::sleep(WATCH_EVERY) => {}
         }
-        match show(client, out).await {
-            Err(error) if is_passing(&error) => out.error(&error),
+        let shown = async {
+            if lost {
+                client = ctx.connect(out).await?;
+            }
+            show(&mut client, out).await
+        };
+        let result = shown.await;
+        lost = result.as_ref().is_err_and(is_passing);
+        match result {
+            Err(error) if lost => out.error(&error),
             other => other?,
         }
     }
 }
 
+/// True when the controller may be back soon, perhaps at another address.
 fn is_passing(error: &anyhow::Error) -> bool {
-    matches!(error.downcast_ref(), Some(ViewError::Unreachable { .. } | ViewError::Timeout { .. }))
+    let away = matches!(error.downcast_ref(), Some(CtxError::NoController(_)));
+    away || matches!(
+        error.downcast_ref(),
+        Some(ViewError::Unreachable { .. } | ViewError::Timeout { .. } | ViewError::NotAController { .. })
+    )
 }
 
 /// "in the last 30s", or "since the proxies' start".

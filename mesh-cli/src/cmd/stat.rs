@@ -62,11 +62,8 @@ struct Document<'a> {
 pub(crate) async fn run(ctx: &Ctx, args: &StatArgs, out: &mut Out) -> anyhow::Result<Exit> {
     let namespace = args.scope.namespace.as_deref();
     let wanted = args.name.as_deref().map(|name| Wanted::parse(name, namespace)).transpose()?;
-    let mut client = ctx.connect(out).await?;
-    repeat(args.scope.watch, &mut client, out, async |client, out| {
-        show(client, args, wanted.as_ref(), out).await
-    })
-    .await
+    repeat(ctx, args.scope.watch, out, async |client, out| show(client, args, wanted.as_ref(), out).await)
+        .await
 }
 
 async fn show(

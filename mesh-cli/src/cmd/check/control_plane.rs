@@ -14,6 +14,7 @@ const TRUST: &str = "Certificates";
 const CONFIGURATION: &str = "Configuration";
 
 const ANSWERS: &str = "the view API answers";
+const APPLIES: &str = "applies as it is written";
 const TOKEN: &str = "the view token is accepted";
 
 /// Largest difference of clocks, in milliseconds: certificates are valid from a moment before they were issued.
@@ -61,7 +62,8 @@ pub(super) fn checks(status: &pb::GetStatusResponse, address: &str, asked: i64, 
         let remedy = "the root must be replaced: move the ca directory of the controller's data directory away, \
                       restart the controller, and give its proxies the new trust-bundle.pem";
         checks.push(
-            validity("the trust anchor is valid", anchor.not_after, status.now_millis, remedy).of(short),
+            validity("the trust anchor is valid", anchor.not_after, status.now_millis, remedy)
+                .of(format!("root {short}")),
         );
     }
     if status.anchors.is_empty() {
@@ -131,18 +133,19 @@ fn validity(check: &'static str, not_after: i64, now_millis: i64, remedy: &str) 
     }
 }
 
-/// One check for each problem of the configuration, or one that all is well.
-pub(super) fn problems(problems: &[pb::Problem]) -> Vec<Check> {
+/// One check for each problem of the configuration, or one that all is well. `running`: as a controller reports it.
+pub(super) fn problems(problems: &[pb::Problem], running: bool) -> Vec<Check> {
     if problems.is_empty() {
-        return vec![Check::ok(CONFIGURATION, "every object applies as it is written", None)];
+        return vec![Check::ok(CONFIGURATION, APPLIES, None).of("every object")];
     }
-    problems.iter().map(problem).collect()
+    problems.iter().map(|one| problem(one, running)).collect()
 }
 
-fn problem(problem: &pb::Problem) -> Check {
-    let (check, result) = match problem.refused {
-        true => ("is not applied; its last good version stays", Outcome::Fail),
-        false => ("applies in part", Outcome::Warn),
+fn problem(problem: &pb::Problem, running: bool) -> Check {
+    let (found, result) = match (problem.refused, running) {
+        (true, true) => ("not applied, its last good version stays", Outcome::Fail),
+        (true, false) => ("not applied", Outcome::Fail),
+        (false, _) => ("applied in part", Outcome::Warn),
     };
     let field = if problem.field.is_empty() { String::new() } else { format!("{}: ", problem.field) };
     let place = match (problem.file.as_str(), problem.line) {
@@ -150,11 +153,11 @@ fn problem(problem: &pb::Problem) -> Check {
         (file, 0) => format!("{file}: "),
         (file, line) => format!("{file}:{line}: "),
     };
-    let reason = format!("{place}{field}{}", problem.message);
+    let reason = format!("{found}: {place}{field}{}", problem.message);
     let subject = match &problem.object {
         Some(object) if object.namespace.is_empty() => format!("{} {}", object.kind, object.name),
         Some(object) => format!("{} {}/{}", object.kind, object.namespace, object.name),
         None => problem.file.clone(),
     };
-    Check::bad(CONFIGURATION, check, result, reason, problem.remedy.as_str()).of(subject)
+    Check::bad(CONFIGURATION, APPLIES, result, reason, problem.remedy.as_str()).of(subject)
 }

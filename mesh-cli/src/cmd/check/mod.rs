@@ -73,7 +73,7 @@ async fn online(ctx: &Ctx) -> anyhow::Result<Vec<Check>> {
 }
 
 async fn rest(client: &mut Client, status: pb::GetStatusResponse) -> Result<Vec<Check>, ViewError> {
-    let mut checks = control_plane::problems(&client.problems().await?);
+    let mut checks = control_plane::problems(&client.problems().await?, true);
     let (status, workloads) = settled(client, status).await?;
     checks.extend(data_plane::checks(&status, &workloads));
     Ok(checks)

@@ -67,7 +67,7 @@ pub(super) fn check(directory: &Path) -> anyhow::Result<Report> {
         units::count(compiled.workloads.len(), "workload", "workloads"),
     );
     let mut checks = vec![Check::ok("Source", "the files can be read", counts)];
-    checks.extend(control_plane::problems(&problems));
+    checks.extend(control_plane::problems(&problems, false));
     Ok(Report::new(checks))
 }
 

@@ -74,7 +74,7 @@ fn proxies(change: impl FnOnce(&mut pb::Proxy)) -> Vec<String> {
 fn a_healthy_mesh_has_nothing_to_say() {
     assert_eq!(controller(|_| {}), [""; 0]);
     assert_eq!(proxies(|_| {}), [""; 0]);
-    assert_eq!(bad(&control_plane::problems(&[])), [""; 0]);
+    assert_eq!(bad(&control_plane::problems(&[], true)), [""; 0]);
     assert!(data_plane::is_settled(&status(), &[workload(Some(healthy())), workload(None)]));
 }
 

@@ -1,5 +1,7 @@
 //! Client of the controller's view API: gRPC over plaintext HTTP/2 on loopback, with a bearer token.
 
+mod transport;
+
 use std::{error::Error as _, path::PathBuf, time::Duration};
 
 use mesh_core::{
@@ -16,9 +18,9 @@ use mesh_proto::{
 use tonic::{
     Code, Request, Response, Status,
     metadata::{Ascii, MetadataValue},
-    transport::{Channel, Endpoint},
 };
 
+use self::transport::{Lifeline, Transport};
 use crate::{ctx::Target, traffic::Report};
 
 /// Largest answer, in bytes.
@@ -106,7 +108,8 @@ pub(crate) struct ServiceView {
 /// A connection to the view API.
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
-    inner: ViewClient<Channel>,
+    inner: ViewClient<Transport>,
+    lifeline: Lifeline,
     bearer: MetadataValue<Ascii>,
     target: Target,
 }
@@ -121,16 +124,15 @@ impl Client {
         let bad = |reason: String| ViewError::NotAController { address: address.clone(), reason };
         let bearer =
             format!("Bearer {}", target.token).parse().map_err(|_| bad("token not usable".into()))?;
-        let endpoint = Endpoint::from_shared(format!("http://{address}"))
-            .map_err(|error| bad(error.to_string()))?
-            .connect_timeout(target.timeout)
-            .timeout(target.timeout);
-        let channel = endpoint.connect().await.map_err(|error| ViewError::Unreachable {
-            address: address.clone(),
-            reason: innermost(&error),
-        })?;
-        let inner = ViewClient::new(channel).max_decoding_message_size(MAX_ANSWER);
-        Ok(Self { inner, bearer, target })
+        let origin = format!("http://{address}").parse().map_err(|_| bad("not an address".into()))?;
+        let (transport, lifeline) =
+            match tokio::time::timeout(target.timeout, Transport::connect(&address)).await {
+                Ok(Ok(connected)) => connected,
+                Ok(Err(error)) => return Err(ViewError::Unreachable { address, reason: error.to_string() }),
+                Err(_) => return Err(ViewError::Timeout { address, timeout: target.timeout }),
+            };
+        let inner = ViewClient::with_origin(transport, origin).max_decoding_message_size(MAX_ANSWER);
+        Ok(Self { inner, lifeline, bearer, target })
     }
 
     /// Where it is connected to.
@@ -141,21 +143,21 @@ impl Client {
     /// The controller, its trust anchors and its source.
     pub(crate) async fn status(&mut self) -> Result<pb::GetStatusResponse, ViewError> {
         let request = self.request(pb::GetStatusRequest {});
-        let answer = self.inner.get_status(request).await;
+        let answer = self.lifeline.limit(self.target.timeout, self.inner.get_status(request)).await;
         self.take(answer)
     }
 
     /// Everything that is wrong with what was configured.
     pub(crate) async fn problems(&mut self) -> Result<Vec<pb::Problem>, ViewError> {
         let request = self.request(pb::ListProblemsRequest {});
-        let answer = self.inner.list_problems(request).await;
+        let answer = self.lifeline.limit(self.target.timeout, self.inner.list_problems(request)).await;
         Ok(self.take(answer)?.problems)
     }
 
     /// Workloads of one namespace; empty: of all.
     pub(crate) async fn workloads(&mut self, namespace: &str) -> Result<Vec<WorkloadView>, ViewError> {
         let request = self.request(pb::ListWorkloadsRequest { namespace: namespace.into() });
-        let answer = self.inner.list_workloads(request).await;
+        let answer = self.lifeline.limit(self.target.timeout, self.inner.list_workloads(request)).await;
         let read = |workload: pb::Workload| {
             let mut labels: Vec<_> = workload.labels.into_iter().collect();
             labels.sort();
@@ -168,7 +170,7 @@ impl Client {
     /// Services of one namespace; empty: of all.
     pub(crate) async fn services(&mut self, namespace: &str) -> Result<Vec<ServiceView>, ViewError> {
         let request = self.request(pb::ListServicesRequest { namespace: namespace.into() });
-        let answer = self.inner.list_services(request).await;
+        let answer = self.lifeline.limit(self.target.timeout, self.inner.list_services(request)).await;
         let read = |service: pb::Service| {
             let routes = ServiceRoutes::from_wire(&service.destination.unwrap_or_default())?;
             let endpoints = Vec::<MeshEndpoint>::from_wire(&EndpointSet { endpoints: service.endpoints })?;
@@ -185,7 +187,7 @@ impl Client {
     ) -> Result<Vec<Report>, ViewError> {
         let window_millis = window.as_millis() as u64;
         let request = self.request(pb::ListEdgesRequest { namespace: namespace.into(), window_millis });
-        let answer = self.inner.list_edges(request).await;
+        let answer = self.lifeline.limit(self.target.timeout, self.inner.list_edges(request)).await;
         let read = |edge: pb::Edge| {
             let (key, totals) = <(EdgeKey, EdgeTotals)>::from_wire(&edge.summary.unwrap_or_default())?;
             let reporter = WorkloadRef::from_wire(&edge.reporter.unwrap_or_default())?;
@@ -207,10 +209,12 @@ impl Client {
     fn explain(&self, status: &Status) -> ViewError {
         let Target { address, token_file, timeout, .. } = self.target.clone();
         let ours = status.source().map(innermost_of);
+        if let (Some(reason), Some(true)) = (&ours, status.source().map(is_loss)) {
+            return ViewError::Unreachable { address, reason: reason.clone() };
+        }
         match (status.code(), ours) {
             (Code::Unauthenticated, _) => ViewError::WrongToken { address, token_file },
             (Code::DeadlineExceeded | Code::Cancelled, _) => ViewError::Timeout { address, timeout },
-            (Code::Unavailable, Some(reason)) => ViewError::Unreachable { address, reason },
             // A status with a cause was made on this side: what came was no gRPC.
             (_, Some(reason)) => ViewError::NotAController { address, reason },
             (Code::Unknown | Code::Internal, None) if status.message().contains("content-type") => {
@@ -221,8 +225,18 @@ impl Client {
     }
 }
 
-fn innermost(error: &tonic::transport::Error) -> String {
-    innermost_of(error)
+/// True when the connection was lost: nothing tells that the other end is no controller.
+fn is_loss(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(cause) = next {
+        let hyper = cause.downcast_ref::<hyper::Error>();
+        let lost = hyper.is_some_and(|e| e.is_closed() || e.is_canceled() || e.is_incomplete_message());
+        if lost || cause.is::<std::io::Error>() {
+            return true;
+        }
+        next = cause.source();
+    }
+    false
 }
 
 /// The text of the last cause: the ones before it only say that there is one.

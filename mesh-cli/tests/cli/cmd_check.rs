@@ -1,0 +1,253 @@
+//! `meshctl check`.
+
+use crate::{shop::Shop, support::Controller, support::compare, support::run};
+
+#[test]
+fn a_healthy_mesh() {
+    let controller = Controller::start(Shop { well: true });
+    controller.check(
+        &["check"],
+        0,
+        r#"
+Controller
+  ok    the view API answers (ADDR)
+  ok    the view token is accepted
+  ok    the controller's version fits meshctl's (0.1.0)
+  ok    its clock agrees with this machine's
+
+Certificates
+  ok    root ab12ab12ab12ab12: the trust anchor is valid (expires in 3650d)
+  ok    the issuer is valid (expires in 365d)
+
+Configuration
+  ok    every object: applies as it is written
+
+Proxies
+  ok    every workload: its proxy is connected (4 of 4)
+  ok    every workload: its proxy has applied the newest configuration (4 of 4)
+  ok    every workload: its proxy has refused no configuration (4 of 4)
+  ok    every workload: its proxy's certificate is valid (4 of 4)
+  ok    every workload: its proxy reports what it counts (4 of 4)
+  ok    every workload: its proxy's version fits the controller's (4 of 4)
+
+13 checks, all well
+"#,
+        "",
+    );
+}
+
+#[test]
+fn what_is_wrong_is_named_with_its_remedy() {
+    let controller = Controller::start(Shop { well: false });
+    controller.check(
+        &["check"],
+        1,
+        r#"
+Controller
+  ok    the view API answers (ADDR)
+  ok    the view token is accepted
+  ok    the controller's version fits meshctl's (0.1.0)
+  ok    its clock agrees with this machine's
+
+Certificates
+  ok    root ab12ab12ab12ab12: the trust anchor is valid (expires in 3650d)
+  warn  the issuer is valid
+        it expires in 12d
+        restart the controller: it issues a new issuer from the root
+
+Configuration
+  FAIL  TrafficSplit shop/catalog: applies as it is written
+        not applied, its last good version stays: routes/shop.yaml:14: spec.backends: all weights are 0
+        give one a weight
+  warn  Service shop/cart: applies as it is written
+        applied in part: routes/shop.yaml:31: spec.ports[0].appProtocol: "grcp" is not known
+        did you mean grpc?
+
+Proxies
+  FAIL  Workload shop/storefront: its proxy is connected
+        no proxy ever connected for it
+        start it and see its log: mesh-proxy run --workload shop/storefront
+  FAIL  Workload shop/cart: its proxy has applied the newest configuration
+        it is 2 behind (has 5, newest is 7) and has not answered 1 change
+        see the proxy's log; it keeps what it has, so restarting is a last resort
+  ok    every workload: its proxy has refused no configuration (3 of 3)
+  ok    every workload: its proxy's certificate is valid (3 of 3)
+  ok    every workload: its proxy reports what it counts (3 of 3)
+  ok    every workload: its proxy's version fits the controller's (3 of 3)
+
+14 checks, 3 failed, 2 warnings
+"#,
+        "",
+    );
+}
+
+#[test]
+fn as_json_and_yaml() {
+    let controller = Controller::start(Shop { well: false });
+    let output = run(controller.dir.path(), &["check", "-o", "json"]);
+    assert_eq!(output.status.code(), Some(1));
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&report["ok"], &report["warnings"], &report["failed"]), (&9.into(), &2.into(), &3.into()));
+    let problem =
+        report["checks"].as_array().unwrap().iter().find(|check| check["category"] == "Configuration");
+    assert_eq!(
+        problem.unwrap(),
+        &serde_json::json!({
+            "category": "Configuration",
+            "check": "applies as it is written",
+            "result": "fail",
+            "subject": "TrafficSplit shop/catalog",
+            "detail": null,
+            "reason": "not applied, its last good version stays: routes/shop.yaml:14: spec.backends: all weights are 0",
+            "remedy": "give one a weight",
+        })
+    );
+    let healthy = Controller::start(Shop { well: true });
+    healthy.check(
+        &["check", "-o", "yaml"],
+        0,
+        r#"
+ok: 13
+warnings: 0
+failed: 0
+checks:
+- category: Controller
+  check: the view API answers
+  result: ok
+  subject: null
+  detail: ADDR
+  reason: null
+  remedy: null
+- category: Controller
+  check: the view token is accepted
+  result: ok
+  subject: null
+  detail: null
+  reason: null
+  remedy: null
+- category: Controller
+  check: the controller's version fits meshctl's
+  result: ok
+  subject: null
+  detail: "0.1.0"
+  reason: null
+  remedy: null
+- category: Controller
+  check: its clock agrees with this machine's
+  result: ok
+  subject: null
+  detail: null
+  reason: null
+  remedy: null
+- category: Certificates
+  check: the trust anchor is valid
+  result: ok
+  subject: root ab12ab12ab12ab12
+  detail: expires in 3650d
+  reason: null
+  remedy: null
+- category: Certificates
+  check: the issuer is valid
+  result: ok
+  subject: null
+  detail: expires in 365d
+  reason: null
+  remedy: null
+- category: Configuration
+  check: applies as it is written
+  result: ok
+  subject: every object
+  detail: null
+  reason: null
+  remedy: null
+- category: Proxies
+  check: its proxy is connected
+  result: ok
+  subject: every workload
+  detail: 4 of 4
+  reason: null
+  remedy: null
+- category: Proxies
+  check: its proxy has applied the newest configuration
+  result: ok
+  subject: every workload
+  detail: 4 of 4
+  reason: null
+  remedy: null
+- category: Proxies
+  check: its proxy has refused no configuration
+  result: ok
+  subject: every workload
+  detail: 4 of 4
+  reason: null
+  remedy: null
+- category: Proxies
+  check: its proxy's certificate is valid
+  result: ok
+  subject: every workload
+  detail: 4 of 4
+  reason: null
+  remedy: null
+- category: Proxies
+  check: its proxy reports what it counts
+  result: ok
+  subject: every workload
+  detail: 4 of 4
+  reason: null
+  remedy: null
+- category: Proxies
+  check: its proxy's version fits the controller's
+  result: ok
+  subject: every workload
+  detail: 4 of 4
+  reason: null
+  remedy: null
+"#,
+        "",
+    );
+}
+
+#[test]
+fn a_directory_without_a_controller() {
+    let dir = tempfile::tempdir().unwrap();
+    let check = |code, stdout: &str, stderr: &str| {
+        let path = dir.path().to_str().unwrap();
+        let output = run(dir.path(), &["check", "--source", path]);
+        compare(&output, dir.path(), "", code, stdout, stderr);
+    };
+    check(2, "", "error: DIR holds no *.yaml or *.yml files; name the directory that the controller reads\n");
+    let account = "apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: cart, namespace: shop}\n";
+    std::fs::create_dir(dir.path().join("deep")).unwrap();
+    std::fs::write(dir.path().join("deep/account.yml"), account).unwrap();
+    std::fs::write(dir.path().join(".hidden.yaml"), "{").unwrap();
+    check(
+        0,
+        r#"
+Source
+  ok    the files can be read (1 file, 1 object, 0 workloads)
+
+Configuration
+  ok    every object: applies as it is written
+
+2 checks, all well
+"#,
+        "",
+    );
+    let service = "apiVersion: v1\nkind: Service\nmetadata: {name: cart, namespace: shop}\nspec:\n  ports: [{port: http}]\n";
+    std::fs::write(dir.path().join("service.yaml"), service).unwrap();
+    check(
+        1,
+        r#"
+Source
+  ok    the files can be read (2 files, 1 object, 0 workloads)
+
+Configuration
+  FAIL  Service shop/cart: applies as it is written
+        not applied: service.yaml:5: spec.ports[0].port: "http" is not a port number (1 to 65535)
+        write a number from 1 to 65535
+
+2 checks, 1 failed
+"#,
+        "",
+    );
+}

@@ -1,0 +1,337 @@
+//! Every help text.
+
+use crate::support::run;
+
+#[track_caller]
+fn shows(args: &[&str], expected: &str) {
+    let dir = tempfile::tempdir().unwrap();
+    let output = run(dir.path(), args);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    let expected = expected.strip_prefix('\n').unwrap_or(expected);
+    assert!(text == expected, "--- got\n{text}\n--- wanted\n{expected}\n---");
+}
+
+#[test]
+fn meshctl() {
+    shows(
+        &["--help"],
+        r#"
+Looks at a running service mesh, checks it, and tries it out
+
+Usage: meshctl [OPTIONS] <COMMAND>
+
+Commands:
+  check       Check that the mesh is well, and say what to do where it is not
+  status      Show the controller, its objects and its proxies at a glance
+  inspect     Show what the mesh thinks of one workload, Service or service account
+  stat        Show traffic per Service, workload or service account
+  edges       Show who calls whom
+  demo        Try the whole mesh on this machine, without root
+  completion  Print a completion script for a shell
+  version     Print the versions of meshctl and of the controller
+
+Options:
+  -h, --help     Print help
+  -V, --version  Print version
+
+Controller:
+      --data-dir <DIR>          Data directory of a controller on this machine [default:
+                                ~/.local/state/mesh] [env: MESH_DATA_DIR]
+      --view <IP:PORT>          Address of the view API, instead of what the data directory says
+                                [env: MESH_VIEW]
+      --view-token-file <FILE>  File that holds the view API's token [default: view-token in the
+                                data directory] [env: MESH_VIEW_TOKEN_FILE]
+      --timeout <TIME>          How long to wait for each answer [default: 5s]
+
+Output:
+  -o, --output <FORM>  Form of the answer [default: table] [possible values: table, json, yaml]
+  -q, --quiet          Only what was asked for: no hints, no remarks
+  -v, --verbose        Say more
+
+Examples:
+  meshctl demo                      Try the whole mesh on this machine
+  meshctl check                     Is anything wrong?
+  meshctl edges                     Who calls whom, how well, and is it encrypted?
+  meshctl inspect workload cart     What does the mesh think of it?
+
+Exit codes: 0 all is well; 1 what was checked is not well; 2 wrong usage, or it cannot be told.
+"#,
+    );
+}
+
+#[test]
+fn check() {
+    shows(
+        &["check", "--help"],
+        r#"
+Check that the mesh is well, and say what to do where it is not
+
+Usage: meshctl check [OPTIONS]
+
+Options:
+  -h, --help          Print help
+      --source <DIR>  Check the YAML files of this directory instead of the running mesh
+
+Controller:
+      --data-dir <DIR>          Data directory of a controller on this machine [default:
+                                ~/.local/state/mesh] [env: MESH_DATA_DIR]
+      --view <IP:PORT>          Address of the view API, instead of what the data directory says
+                                [env: MESH_VIEW]
+      --view-token-file <FILE>  File that holds the view API's token [default: view-token in the
+                                data directory] [env: MESH_VIEW_TOKEN_FILE]
+      --timeout <TIME>          How long to wait for each answer [default: 5s]
+
+Output:
+  -o, --output <FORM>  Form of the answer [default: table] [possible values: table, json, yaml]
+  -q, --quiet          Only what was asked for: no hints, no remarks
+  -v, --verbose        Say more
+
+Examples:
+  meshctl check                     The running mesh
+  meshctl check --source ./mesh     Only the YAML in a directory; needs no controller
+  meshctl check -o json             All checks, for a program
+
+Exit codes: 0 no check failed (warnings are allowed); 1 a check failed; 2 it cannot be told.
+"#,
+    );
+}
+
+#[test]
+fn status() {
+    shows(
+        &["status", "--help"],
+        r#"
+Show the controller, its objects and its proxies at a glance
+
+Usage: meshctl status [OPTIONS]
+
+Options:
+  -h, --help  Print help
+
+Controller:
+      --data-dir <DIR>          Data directory of a controller on this machine [default:
+                                ~/.local/state/mesh] [env: MESH_DATA_DIR]
+      --view <IP:PORT>          Address of the view API, instead of what the data directory says
+                                [env: MESH_VIEW]
+      --view-token-file <FILE>  File that holds the view API's token [default: view-token in the
+                                data directory] [env: MESH_VIEW_TOKEN_FILE]
+      --timeout <TIME>          How long to wait for each answer [default: 5s]
+
+Output:
+  -o, --output <FORM>  Form of the answer [default: table] [possible values: table, json, yaml]
+  -q, --quiet          Only what was asked for: no hints, no remarks
+  -v, --verbose        Say more
+
+Example:
+  meshctl status -o json
+"#,
+    );
+}
+
+#[test]
+fn inspect() {
+    shows(
+        &["inspect", "--help"],
+        r#"
+Show what the mesh thinks of one workload, Service or service account
+
+Usage: meshctl inspect [OPTIONS] <KIND> <NAME>
+
+Arguments:
+  <KIND>  What kind of thing [possible values: workload, service, serviceaccount]
+  <NAME>  Its name, or NAMESPACE/NAME
+
+Options:
+  -h, --help                   Print help
+  -n, --namespace <NAMESPACE>  Its namespace; needed only when the name exists in several
+      --window <TIME>          How far back to look for its calls [default: 30s]
+
+Controller:
+      --data-dir <DIR>          Data directory of a controller on this machine [default:
+                                ~/.local/state/mesh] [env: MESH_DATA_DIR]
+      --view <IP:PORT>          Address of the view API, instead of what the data directory says
+                                [env: MESH_VIEW]
+      --view-token-file <FILE>  File that holds the view API's token [default: view-token in the
+                                data directory] [env: MESH_VIEW_TOKEN_FILE]
+      --timeout <TIME>          How long to wait for each answer [default: 5s]
+
+Output:
+  -o, --output <FORM>  Form of the answer [default: table] [possible values: table, json, yaml]
+  -q, --quiet          Only what was asked for: no hints, no remarks
+  -v, --verbose        Say more
+
+Short forms: wl, svc, sa.
+
+Examples:
+  meshctl inspect workload cart
+  meshctl inspect svc catalog -n shop
+  meshctl inspect sa shop/storefront
+"#,
+    );
+}
+
+#[test]
+fn stat() {
+    shows(
+        &["stat", "--help"],
+        r#"
+Show traffic per Service, workload or service account
+
+Usage: meshctl stat [OPTIONS] [KIND] [NAME]
+
+Arguments:
+  [KIND]  What to count for [default: service] [possible values: workload, service, serviceaccount]
+  [NAME]  Only this one: NAME or NAMESPACE/NAME
+
+Options:
+  -h, --help                   Print help
+  -n, --namespace <NAMESPACE>  Only this namespace
+  -A, --all-namespaces         All namespaces (the default)
+      --window <TIME>          How far back to look, at most 10m; 0 for everything since the
+                               proxies' start [default: 30s]
+  -w, --watch                  Show again every two seconds, until Ctrl-C
+
+Controller:
+      --data-dir <DIR>          Data directory of a controller on this machine [default:
+                                ~/.local/state/mesh] [env: MESH_DATA_DIR]
+      --view <IP:PORT>          Address of the view API, instead of what the data directory says
+                                [env: MESH_VIEW]
+      --view-token-file <FILE>  File that holds the view API's token [default: view-token in the
+                                data directory] [env: MESH_VIEW_TOKEN_FILE]
+      --timeout <TIME>          How long to wait for each answer [default: 5s]
+
+Output:
+  -o, --output <FORM>  Form of the answer [default: table] [possible values: table, json, yaml]
+  -q, --quiet          Only what was asked for: no hints, no remarks
+  -v, --verbose        Say more
+
+A call to a Service that is split counts for the Service that was called and for
+the one that took it.
+
+Examples:
+  meshctl stat                          All Services
+  meshctl stat svc catalog -n shop      One Service
+  meshctl stat workload --window 5m     All workloads, over five minutes
+  meshctl stat sa --watch               All service accounts, again and again
+"#,
+    );
+}
+
+#[test]
+fn edges() {
+    shows(
+        &["edges", "--help"],
+        r#"
+Show who calls whom
+
+Usage: meshctl edges [OPTIONS]
+
+Options:
+      --from <NAME>            Only calls from this service account: NAME or NAMESPACE/NAME
+  -h, --help                   Print help
+      --to <NAME>              Only calls to this service account, Service or workload: NAME or
+                               NAMESPACE/NAME
+  -n, --namespace <NAMESPACE>  Only this namespace
+  -A, --all-namespaces         All namespaces (the default)
+      --window <TIME>          How far back to look, at most 10m; 0 for everything since the
+                               proxies' start [default: 30s]
+  -w, --watch                  Show again every two seconds, until Ctrl-C
+
+Controller:
+      --data-dir <DIR>          Data directory of a controller on this machine [default:
+                                ~/.local/state/mesh] [env: MESH_DATA_DIR]
+      --view <IP:PORT>          Address of the view API, instead of what the data directory says
+                                [env: MESH_VIEW]
+      --view-token-file <FILE>  File that holds the view API's token [default: view-token in the
+                                data directory] [env: MESH_VIEW_TOKEN_FILE]
+      --timeout <TIME>          How long to wait for each answer [default: 5s]
+
+Output:
+  -o, --output <FORM>  Form of the answer [default: table] [possible values: table, json, yaml]
+  -q, --quiet          Only what was asked for: no hints, no remarks
+  -v, --verbose        Say more
+
+SECURED: yes = mesh TLS, and both proxies say so
+         caller, callee = mesh TLS; so far only that side's proxy has reported
+         no = plaintext
+         - = no peer was reached
+
+Examples:
+  meshctl edges -n shop
+  meshctl edges --to cart                Who calls cart?
+  meshctl edges --from storefront --watch
+"#,
+    );
+}
+
+#[test]
+fn completion() {
+    shows(
+        &["completion", "--help"],
+        r#"
+Print a completion script for a shell
+
+Usage: meshctl completion [OPTIONS] <SHELL>
+
+Arguments:
+  <SHELL>  Which shell [possible values: bash, elvish, fish, powershell, zsh]
+
+Options:
+  -h, --help  Print help
+
+Controller:
+      --data-dir <DIR>          Data directory of a controller on this machine [default:
+                                ~/.local/state/mesh] [env: MESH_DATA_DIR]
+      --view <IP:PORT>          Address of the view API, instead of what the data directory says
+                                [env: MESH_VIEW]
+      --view-token-file <FILE>  File that holds the view API's token [default: view-token in the
+                                data directory] [env: MESH_VIEW_TOKEN_FILE]
+      --timeout <TIME>          How long to wait for each answer [default: 5s]
+
+Output:
+  -o, --output <FORM>  Form of the answer [default: table] [possible values: table, json, yaml]
+  -q, --quiet          Only what was asked for: no hints, no remarks
+  -v, --verbose        Say more
+
+Examples:
+  source <(meshctl completion bash)
+  meshctl completion zsh > "${fpath[1]}/_meshctl"
+  meshctl completion fish > ~/.config/fish/completions/meshctl.fish
+"#,
+    );
+}
+
+#[test]
+fn version() {
+    shows(
+        &["version", "--help"],
+        r#"
+Print the versions of meshctl and of the controller
+
+Usage: meshctl version [OPTIONS]
+
+Options:
+      --client  Only meshctl's own: do not ask the controller
+  -h, --help    Print help
+
+Controller:
+      --data-dir <DIR>          Data directory of a controller on this machine [default:
+                                ~/.local/state/mesh] [env: MESH_DATA_DIR]
+      --view <IP:PORT>          Address of the view API, instead of what the data directory says
+                                [env: MESH_VIEW]
+      --view-token-file <FILE>  File that holds the view API's token [default: view-token in the
+                                data directory] [env: MESH_VIEW_TOKEN_FILE]
+      --timeout <TIME>          How long to wait for each answer [default: 5s]
+
+Output:
+  -o, --output <FORM>  Form of the answer [default: table] [possible values: table, json, yaml]
+  -q, --quiet          Only what was asked for: no hints, no remarks
+  -v, --verbose        Say more
+
+Examples:
+  meshctl version
+  meshctl version --client -o json
+"#,
+    );
+}

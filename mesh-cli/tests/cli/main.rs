@@ -1,0 +1,13 @@
+//! Runs the real `meshctl` against a real, small view API with canned answers, and compares all that it writes.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod cmd_check;
+mod cmd_edges;
+mod cmd_errors;
+mod cmd_help;
+mod cmd_inspect;
+mod cmd_stat;
+mod cmd_status;
+mod shop;
+mod support;
