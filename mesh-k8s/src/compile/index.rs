@@ -66,6 +66,7 @@ pub(crate) struct Index<'a> {
 #[derive(Default)]
 pub(crate) struct Problems {
     found: Vec<Problem>,
+    refused: BTreeSet<(ObjectRef, Place)>,
     suggested: usize,
 }
 
@@ -241,6 +242,7 @@ impl Problems {
         message: String,
         remedy: impl Into<String>,
     ) {
+        self.refused.insert((located.reference(), located.place.clone()));
         self.report(located, line, field, message, remedy.into(), true);
     }
 
@@ -275,14 +277,14 @@ impl Problems {
         });
     }
 
-    /// By file and line, each once.
-    pub(crate) fn into_sorted(self) -> Vec<Problem> {
+    /// All of them by file and line, each once, and what they refuse.
+    pub(crate) fn into_sorted(self) -> (Vec<Problem>, BTreeSet<(ObjectRef, Place)>) {
         let mut found = self.found;
         found.sort_by(|a, b| {
             (&a.place, &a.object, &a.field, &a.message).cmp(&(&b.place, &b.object, &b.field, &b.message))
         });
         let mut seen = HashSet::new();
         found.retain(|p| seen.insert((p.place.clone(), p.field.clone(), p.message.clone())));
-        found
+        (found, self.refused)
     }
 }

@@ -1,6 +1,7 @@
 //! Answers where a call goes, by host or by address.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet, btree_map::Entry},
     net::{IpAddr, SocketAddr},
     sync::Arc,
@@ -8,7 +9,8 @@ use std::{
 
 use mesh_core::{
     config::{Destination, Endpoint},
-    name::{Host, ObjectRef, ServicePort, is_dns_label},
+    name::{Host, ObjectRef, ServicePort, WorkloadRef, is_dns_label},
+    protocol::Protocol,
     resource::DestinationKey,
     route::{Backend, RouteRule, ServiceRoutes},
 };
@@ -23,8 +25,8 @@ use crate::{
 pub(crate) enum Addressed {
     /// A Service port, at its clusterIP.
     Service(ServicePort),
-    /// One workload's port.
-    Workload(ServiceRoutes),
+    /// One workload's port: the Service port that it counts as, the name of its own endpoint set, and who it is.
+    Workload { service: ServicePort, key: ServicePort, protocol: Protocol, workload: WorkloadRef },
 }
 
 impl Compiled {
@@ -51,19 +53,21 @@ impl Compiled {
         };
         let backends = found.rules.iter().flat_map(|rule| &rule.backends).filter(|backend| !backend.invalid);
         let closure: BTreeSet<ServicePort> = backends.map(|backend| backend.service.clone()).collect();
-        (Destination::Service(found.clone()), closure.into_iter().collect())
+        (Destination::Service(found.into_owned()), closure.into_iter().collect())
     }
 
-    fn address(&self, address: SocketAddr) -> Option<&ServiceRoutes> {
+    fn address(&self, address: SocketAddr) -> Option<Cow<'_, ServiceRoutes>> {
         let plain = SocketAddr::new(address.ip().to_canonical(), address.port());
         match self.addresses.get(&plain)? {
-            Addressed::Service(port) => self.services.get(port),
-            Addressed::Workload(routes) => Some(routes),
+            Addressed::Service(port) => self.services.get(port).map(Cow::Borrowed),
+            Addressed::Workload { service, key, protocol, workload } => {
+                Some(Cow::Owned(direct(service, key, *protocol, workload)))
+            }
         }
     }
 
     /// The Service port that a host names, or what is wrong with it.
-    fn host(&self, host: &Host, client_namespace: &str) -> Result<&ServiceRoutes, String> {
+    fn host(&self, host: &Host, client_namespace: &str) -> Result<Cow<'_, ServiceRoutes>, String> {
         if let Ok(ip) = host.name.parse::<IpAddr>() {
             let port = host.port.unwrap_or(80);
             let found = self.address(SocketAddr::new(ip, port));
@@ -87,7 +91,7 @@ impl Compiled {
                 several => several.iter().find(|routes| routes.service.port == 80),
             },
         };
-        wanted.copied().ok_or_else(|| {
+        wanted.map(|routes| Cow::Borrowed(*routes)).ok_or_else(|| {
             let numbers: Vec<String> = ports.iter().map(|routes| routes.service.port.to_string()).collect();
             let missing = match host.port {
                 Some(port) => format!("has no port {port}"),
@@ -141,9 +145,10 @@ impl Compiled {
                     continue;
                 }
                 let service = port.services.first().unwrap_or(&key).clone();
-                let routes = direct(service, key.clone(), &endpoint);
-                self.endpoints.insert(key, vec![endpoint]);
-                addresses.insert(address, Addressed::Workload(routes));
+                let workload = endpoint.workload.clone();
+                self.endpoints.insert(key.clone(), vec![endpoint]);
+                let addressed = Addressed::Workload { service, key, protocol: port.protocol, workload };
+                addresses.insert(address, addressed);
             }
         }
         for service in index.services.values().copied().collect::<Vec<_>>() {
@@ -210,14 +215,19 @@ impl Compiled {
     }
 }
 
-/// The route to one endpoint alone.
-fn direct(service: ServicePort, key: ServicePort, endpoint: &Endpoint) -> ServiceRoutes {
+/// The route to one workload alone.
+fn direct(
+    service: &ServicePort,
+    key: &ServicePort,
+    protocol: Protocol,
+    workload: &WorkloadRef,
+) -> ServiceRoutes {
     let object = ObjectRef {
         kind: "Workload".into(),
-        namespace: Arc::clone(&endpoint.workload.namespace),
-        name: Arc::clone(&endpoint.workload.name),
+        namespace: Arc::clone(&workload.namespace),
+        name: Arc::clone(&workload.name),
     };
-    let backends = vec![Backend { service: key, weight: 1, invalid: false }];
+    let backends = vec![Backend { service: key.clone(), weight: 1, invalid: false }];
     let rule = RouteRule { object, index: 0, matches: Vec::new(), backends };
-    ServiceRoutes { service, protocol: endpoint.protocol, rules: vec![rule] }
+    ServiceRoutes { service: service.clone(), protocol, rules: vec![rule] }
 }

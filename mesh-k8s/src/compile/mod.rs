@@ -23,14 +23,14 @@ use std::{
 use mesh_core::{
     config::{Endpoint, WorkloadConfig},
     identity::TrustDomain,
-    name::{ServicePort, WorkloadRef},
+    name::{ObjectRef, ServicePort, WorkloadRef},
     route::ServiceRoutes,
 };
 
 use crate::{
     compile::{endpoints::Selected, index::Index, lookup::Addressed},
     object::Located,
-    problem::Problem,
+    problem::{Place, Problem},
 };
 
 /// What the whole mesh has in common.
@@ -58,6 +58,9 @@ pub struct Compiled {
     pub service_accounts: BTreeSet<(String, String)>,
     /// What is wrong, by file and line.
     pub problems: Vec<Problem>,
+    /// The objects that `problems` refuse, each with the place where it begins: of two objects of one name only the
+    /// one that is meant.
+    pub refused: BTreeSet<(ObjectRef, Place)>,
     cluster_domain: String,
     addresses: BTreeMap<SocketAddr, Addressed>,
 }
@@ -87,11 +90,12 @@ pub fn compile(objects: &[Located], settings: &Settings) -> Compiled {
         services,
         endpoints: selected.endpoints,
         problems: Vec::new(),
+        refused: BTreeSet::new(),
         cluster_domain: settings.cluster_domain.clone(),
         addresses: BTreeMap::new(),
     };
     compiled.index_addresses(&mut index, &selected.workloads);
     compiled.report_unknown_upstreams(&mut index);
-    compiled.problems = index.problems.into_sorted();
+    (compiled.problems, compiled.refused) = index.problems.into_sorted();
     compiled
 }

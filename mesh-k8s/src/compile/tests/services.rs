@@ -114,6 +114,9 @@ fn the_first_of_one_name_applies() {
     let second = "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {ports: [{port: 81}]}\n";
     let compiled = compiled(&[first, second]);
     check_problems(&compiled, &["!1.yaml:1 metadata.name: at 0.yaml:1"]);
+    let refused: Vec<String> =
+        compiled.refused.iter().map(|(object, place)| format!("{object} {place}")).collect();
+    assert_eq!(refused, ["Service default/a 1.yaml:1"]);
     assert!(compiled.services.contains_key(&port("default/a:80")));
     assert!(!compiled.services.contains_key(&port("default/a:81")));
 }
