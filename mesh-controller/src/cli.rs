@@ -12,7 +12,7 @@ use crate::config::Config;
 
 /// Controller of the mesh: issues identities and tells proxies where calls go and who may make them.
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(version, args_override_self = true)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]

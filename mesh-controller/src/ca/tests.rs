@@ -116,12 +116,20 @@ fn requests_for_more_are_refused() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
-    fn no_bytes_panic(noise in proptest::collection::vec(any::<u8>(), 0..600), at in any::<prop::sample::Index>(), bit in 0..8u8) {
+    fn no_bytes_panic_and_no_flipped_bit_yields_another_key(
+        noise in proptest::collection::vec(any::<u8>(), 0..600),
+        at in any::<prop::sample::Index>(),
+        bit in 0..8u8,
+    ) {
         prop_assert!(public_key(&noise, &identity()).is_err());
-        let mut request = csr(|p| p.subject_alt_names = vec![SanType::URI(identity().as_str().try_into().unwrap())]);
+        let mut request = csr(|_| {});
+        let good = public_key(&request, &identity()).unwrap();
         let at = at.index(request.len());
         request[at] ^= 1 << bit;
-        prop_assert!(public_key(&request, &identity()).is_err(), "a flipped bit breaks the signature");
+        // A few bits of the envelope are not signed and not looked at; what is used is.
+        if let Ok(key) = public_key(&request, &identity()) {
+            prop_assert_eq!(key, good);
+        }
     }
 }
 
