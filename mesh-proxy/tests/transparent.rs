@@ -154,11 +154,11 @@ async fn hub() {
     let (a, b) = (Namespace::start("to-a", 1), Namespace::start("to-b", 2));
     a.rules(
         "table ip t { chain output { type nat hook output priority -100;
-           meta skuid != 0 ip daddr != 127.0.0.0/8 tcp dport != 15020 redirect to :15001 } }",
+           meta skuid != 0 ip daddr != 127.0.0.0/8 tcp dport != 15020 redirect to :15001; }\n}",
     );
     b.rules(
         "table ip t { chain prerouting { type nat hook prerouting priority -100;
-           iifname up0 tcp dport != 15020 redirect to :15006 } }",
+           iifname up0 tcp dport != 15020 redirect to :15006; }\n}",
     );
     let ca = Arc::new(TestCa::new("cluster.local"));
     let controller = FakeController::start("0.0.0.0:0".parse().unwrap(), Arc::clone(&ca)).await;
