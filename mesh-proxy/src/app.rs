@@ -11,11 +11,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    sync::{oneshot, watch},
-    task::JoinSet,
-    time::timeout,
-};
+use tokio::{sync::watch, task::JoinSet, time::timeout};
 
 use crate::{
     admin,
@@ -24,7 +20,7 @@ use crate::{
     drain::Drain,
     identity::{self, Keeper},
     listeners::{self, BindError, BoundListener, Listeners, Progress, Role},
-    runtime::start_worker,
+    runtime::{Running, start_worker},
     telemetry::{self, Metrics, Telemetry, access_log::AccessLog},
     worker::WorkerContext,
 };
@@ -76,8 +72,14 @@ pub struct Proxy {
     state: Arc<admin::State>,
     drain: watch::Sender<Drain>,
     tasks: JoinSet<()>,
-    workers: Vec<oneshot::Receiver<()>>,
+    /// Number of workers that run.
+    running: watch::Sender<usize>,
 }
+
+/// A worker ended although nobody told it to: a fault of the proxy.
+#[derive(Debug, thiserror::Error)]
+#[error("a worker thread ended unexpectedly: the proxy can only be restarted")]
+pub struct WorkerLost;
 
 impl Proxy {
     /// Starts a proxy; returns when its own listeners stand. What it needs from the controller comes later: see
@@ -109,11 +111,11 @@ impl Proxy {
         }
         tasks.spawn(admin::serve_tcp(admin_socket, Arc::clone(&state), admin::admin));
         tasks.spawn(admin::serve_tcp(health_socket, Arc::clone(&state), admin::health));
-        let workers = parts.start_workers(&config)?;
+        let running = parts.start_workers(&config)?;
         let drain = parts.drain.clone();
         parts.spawn(&config, &mut tasks);
-        tracing::info!(workload = %config.workload, outbound = %addresses.outbound, workers = workers.len(), "proxy started");
-        Ok(Self { config, addresses, state, drain, tasks, workers })
+        tracing::info!(workload = %config.workload, outbound = %addresses.outbound, workers = config.workers, "proxy started");
+        Ok(Self { config, addresses, state, drain, tasks, running })
     }
 
     /// Where it listens.
@@ -134,20 +136,28 @@ impl Proxy {
     }
 
     /// Returns when the proxy was asked to end through its admin socket.
-    pub async fn asked_to_stop(&self) {
+    ///
+    /// # Errors
+    /// [`WorkerLost`] when it has to end.
+    pub async fn asked_to_stop(&self) -> Result<(), WorkerLost> {
         let mut stop = self.state.stop.subscribe();
-        let _asked = stop.wait_for(|stop| *stop).await;
+        let mut running = self.running.subscribe();
+        let all = self.config.workers;
+        tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => Ok(()),
+            _ = running.wait_for(|count| *count < all) => Err(WorkerLost),
+        }
     }
 
     /// Drains: finishes what runs, aborts what is left after the drain timeout, sends the last report, ends.
     pub async fn shutdown(mut self) {
         self.drain.send_replace(Drain::Draining);
         tracing::info!(at_most = ?self.config.drain_timeout, "draining");
-        let drained = timeout(self.config.drain_timeout, ended(&mut self.workers)).await;
+        let drained = timeout(self.config.drain_timeout, ended(&self.running)).await;
         self.drain.send_replace(Drain::Stopped);
         if drained.is_err() {
             tracing::warn!("not everything ended in time: aborting the rest");
-            let _aborted = timeout(ABORT, ended(&mut self.workers)).await;
+            let _aborted = timeout(ABORT, ended(&self.running)).await;
         }
         let channel = self.state.control.channel().borrow().clone();
         if let Some(channel) = channel {
@@ -164,12 +174,10 @@ impl Drop for Proxy {
     }
 }
 
-/// Waits for all workers; those that have ended are taken out.
-async fn ended(workers: &mut Vec<oneshot::Receiver<()>>) {
-    while let Some(worker) = workers.last_mut() {
-        let _ended = worker.await;
-        workers.pop();
-    }
+/// Waits for all workers.
+async fn ended(running: &watch::Sender<usize>) {
+    let mut running = running.subscribe();
+    let _ended = running.wait_for(|count| *count == 0).await;
 }
 
 /// What the tasks and workers share.
@@ -215,7 +223,8 @@ impl Parts {
         }
     }
 
-    fn start_workers(&self, config: &Arc<Config>) -> Result<Vec<oneshot::Receiver<()>>, StartError> {
+    fn start_workers(&self, config: &Arc<Config>) -> Result<watch::Sender<usize>, StartError> {
+        let running = watch::Sender::new(0);
         let context = |(index, shard): (usize, &Arc<telemetry::Shard>)| WorkerContext {
             index,
             config: Arc::clone(config),
@@ -226,7 +235,10 @@ impl Parts {
             drain: self.drain.subscribe(),
         };
         let contexts = self.telemetry.shards().iter().enumerate().map(context);
-        contexts.map(|context| start_worker(context).map_err(StartError::Worker)).collect()
+        for context in contexts {
+            start_worker(context, Running::new(&running)).map_err(StartError::Worker)?;
+        }
+        Ok(running)
     }
 
     fn spawn(self, config: &Arc<Config>, tasks: &mut JoinSet<()>) {

@@ -28,5 +28,5 @@ mod telemetry;
 mod tls;
 mod worker;
 
-pub use app::{Addresses, Proxy, StartError};
+pub use app::{Addresses, Proxy, StartError, WorkerLost};
 pub use config::{Config, Options};

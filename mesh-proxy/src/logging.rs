@@ -1,6 +1,9 @@
 //! Logging of the process, to standard error.
 
-use std::sync::OnceLock;
+use std::{
+    io::{self, IsTerminal as _},
+    sync::OnceLock,
+};
 
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::{Registry, layer::SubscriberExt, reload, util::SubscriberInitExt};
@@ -24,7 +27,10 @@ pub enum LogError {
 /// [`LogError`].
 pub fn init(level: &str) -> Result<(), LogError> {
     let (filter, handle) = reload::Layer::new(parse(level)?);
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .with_target(false);
     tracing_subscriber::registry().with(filter).with(lines).try_init().map_err(|_| LogError::NotSetUp)?;
     LEVEL.set(handle).map_err(|_| LogError::NotSetUp)
 }

@@ -49,12 +49,12 @@ fn run(options: &Options) -> anyhow::Result<()> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let proxy = Proxy::start(config).await?;
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-            () = proxy.asked_to_stop() => {}
-        }
+        let end = tokio::select! {
+            _ = terminate.recv() => Ok(()),
+            _ = interrupt.recv() => Ok(()),
+            end = proxy.asked_to_stop() => end,
+        };
         proxy.shutdown().await;
-        Ok(())
+        Ok(end?)
     })
 }

@@ -2,7 +2,7 @@
 
 use std::{fs, io, path::Path, thread};
 
-use tokio::{sync::oneshot, task::LocalSet};
+use tokio::{sync::watch, task::LocalSet};
 
 use crate::worker::{self, WorkerContext};
 
@@ -46,18 +46,34 @@ fn quota_in(dir: &Path) -> Option<usize> {
     usize::try_from(quota.div_ceil(period)).ok()
 }
 
-/// Starts one worker on a thread of its own. The receiver fires when it has ended, for whatever reason.
+/// Counts a worker as running, until it is dropped.
+pub(crate) struct Running(watch::Sender<usize>);
+
+impl Running {
+    /// One more.
+    pub(crate) fn new(count: &watch::Sender<usize>) -> Self {
+        count.send_modify(|count| *count += 1);
+        Self(count.clone())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count = count.saturating_sub(1));
+    }
+}
+
+/// Starts one worker on a thread of its own. `running` is dropped when it has ended, for whatever reason.
 ///
 /// # Errors
 /// When the thread or its event loop cannot be made.
-pub(crate) fn start_worker(context: WorkerContext) -> io::Result<oneshot::Receiver<()>> {
-    let (ended, receiver) = oneshot::channel();
+pub(crate) fn start_worker(context: WorkerContext, running: Running) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     thread::Builder::new().name(format!("worker-{}", context.index)).stack_size(STACK).spawn(move || {
-        let _ended: oneshot::Sender<()> = ended;
+        let _running = running;
         LocalSet::new().block_on(&runtime, worker::run(context));
     })?;
-    Ok(receiver)
+    Ok(())
 }
 
 #[cfg(test)]

@@ -81,7 +81,7 @@ async fn the_socket_changes_state_and_is_its_owners() {
     assert_eq!(on_socket(&path, "PUT /log-level?level=loud").await.0, 400);
     assert_eq!(on_socket(&path, "GET /drain").await.0, 404);
     assert_eq!(on_socket(&path, "POST /drain").await.0, 202);
-    proxy.asked_to_stop().await;
+    proxy.asked_to_stop().await.unwrap();
     proxy.shutdown().await;
 }
 

@@ -78,7 +78,7 @@ impl KeyAndRequest {
         verify(leaf, intermediates, roots, now)?;
         let (_, parsed) = X509Certificate::from_der(leaf).map_err(|_| PeerIdentityError::Malformed)?;
         let not_after = at(parsed.validity().not_after.timestamp());
-        let serial = parsed.raw_serial_as_string();
+        let serial = parsed.raw_serial_as_string().replace(':', "");
         let key = provider().key_provider.load_private_key(self.key)?;
         let certified = CertifiedKey::new(chain, key);
         certified.keys_match()?;

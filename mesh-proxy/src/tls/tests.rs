@@ -1,6 +1,6 @@
 //! Handshakes in memory, with good certificates and every bad kind.
 
-use std::{io, sync::Arc, time::SystemTime};
+use std::{io, slice::from_ref, sync::Arc, time::SystemTime};
 
 use mesh_core::{identity::SpiffeId, protocol::MeshAlpn, reason::Reason};
 use rcgen::{
@@ -40,7 +40,7 @@ impl Ca {
         let der = request.request.as_slice().into();
         let key = rcgen::CertificateSigningRequestParams::from_der(&der)?.public_key;
         let leaf = leaf(uris, hours).signed_by(&key, &self.issuer).unwrap().der().clone();
-        request.certify(vec![leaf], std::slice::from_ref(&self.root), SystemTime::now())
+        request.certify(vec![leaf], from_ref(&self.root), SystemTime::now())
     }
 
     fn epoch(&self, svid: Svid) -> TlsEpoch {
@@ -194,7 +194,7 @@ fn callers_of_another_trust_domain_are_refused() {
 fn callers_without_certificate_are_refused() {
     let ca = Ca::new();
     let cart = ca.epoch(ca.svid(&[CART], 24).unwrap());
-    let anchors = Anchors::Roots(Arc::new(root_store(std::slice::from_ref(&ca.root)).unwrap()));
+    let anchors = Anchors::Roots(Arc::new(root_store(from_ref(&ca.root)).unwrap()));
     let mut config =
         ClientConfig::clone(&control_config(ExpectedServer::new(anchors, id(CART)), None).unwrap());
     config.alpn_protocols = vec![MeshAlpn::H2.as_bytes().to_vec()];
@@ -228,9 +228,9 @@ fn an_issued_chain_must_fit_key_and_roots() {
     let certify = |roots: &[CertificateDer<'static>], chain| {
         KeyAndRequest::generate().unwrap().certify(chain, roots, now).map(|_| ())
     };
-    assert!(matches!(certify(&[ca.root.clone()], chain.clone()), Err(SvidError::Rustls(_))), "another's key");
-    assert!(matches!(certify(&[foreign.root.clone()], chain), Err(SvidError::Rustls(_))), "another root");
-    assert!(matches!(certify(&[ca.root.clone()], vec![]), Err(SvidError::Length(0))));
-    assert!(ca.svid(&[CART], 24).unwrap().is_trusted_by(&[ca.root.clone()], now));
-    assert!(!ca.svid(&[CART], 24).unwrap().is_trusted_by(&[foreign.root.clone()], now));
+    assert!(matches!(certify(from_ref(&ca.root), chain.clone()), Err(SvidError::Rustls(_))), "another's key");
+    assert!(matches!(certify(from_ref(&foreign.root), chain), Err(SvidError::Rustls(_))), "another root");
+    assert!(matches!(certify(from_ref(&ca.root), vec![]), Err(SvidError::Length(0))));
+    assert!(ca.svid(&[CART], 24).unwrap().is_trusted_by(from_ref(&ca.root), now));
+    assert!(!ca.svid(&[CART], 24).unwrap().is_trusted_by(from_ref(&foreign.root), now));
 }
