@@ -46,10 +46,10 @@ pub enum StartError {
     },
     /// The access log cannot be opened.
     #[error("access log: {0}")]
-    AccessLog(#[source] io::Error),
+    AccessLog(io::Error),
     /// A thread or an event loop cannot be made.
     #[error("starting a worker: {0}")]
-    Worker(#[source] io::Error),
+    Worker(io::Error),
 }
 
 /// Where a proxy listens, with real ports.

@@ -64,7 +64,6 @@ pub struct BindError {
     /// Where.
     pub address: SocketAddr,
     /// What is wrong.
-    #[source]
     pub error: io::Error,
 }
 
