@@ -48,17 +48,35 @@ async fn ask(address: SocketAddr) -> anyhow::Result<Value> {
     Ok(serde_json::from_slice(&body)?)
 }
 
-/// Top-level facts of such an answer, as names and values.
+/// Top-level facts of such an answer, as names and values for people.
 pub(crate) fn facts(answer: &Value) -> Vec<(String, String)> {
-    let text = |value: &Value| match value {
-        Value::String(text) => text.clone(),
-        Value::Array(all) if all.iter().all(Value::is_string) => {
-            all.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", ")
-        }
-        other => other.to_string(),
+    let Value::Object(fields) = answer else { return vec![("Answer".into(), words(answer))] };
+    let name = |name: &String| {
+        let spaced = name.replace('_', " ");
+        let mut letters = spaced.chars();
+        letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
     };
-    let Value::Object(fields) = answer else { return vec![("answer".into(), text(answer))] };
-    fields.iter().map(|(name, value)| (name.clone(), text(value))).collect()
+    fields.iter().map(|(field, value)| (name(field), words(value))).collect()
+}
+
+fn words(value: &Value) -> String {
+    match value {
+        Value::Null => "none".into(),
+        Value::Bool(true) => "yes".into(),
+        Value::Bool(false) => "no".into(),
+        Value::String(text) => text.clone(),
+        Value::Number(number) => match number.as_f64() {
+            Some(float) if number.is_f64() => format!("{float:.1}"),
+            _ => number.to_string(),
+        },
+        Value::Array(all) if all.is_empty() => "none".into(),
+        Value::Array(all) => all.iter().map(words).collect::<Vec<_>>().join(", "),
+        // What it is named by stands for the rest, which -o json shows.
+        Value::Object(fields) => ["address", "name"]
+            .iter()
+            .find_map(|name| fields.get(*name))
+            .map_or_else(|| value.to_string(), words),
+    }
 }
 
 #[cfg(test)]
@@ -73,9 +91,20 @@ mod tests {
 
     #[test]
     fn facts_of_an_answer() {
-        let answer =
-            serde_json::json!({"ready": true, "missing": ["identity", "config"], "version": "0.1.0"});
-        let expected = [("missing", "identity, config"), ("ready", "true"), ("version", "0.1.0")];
+        let answer = serde_json::json!({
+            "ready": true,
+            "missing": [],
+            "listeners": [{"address": "127.0.0.1:1", "role": "x"}, {"address": "127.0.0.1:2"}],
+            "uptime_seconds": 25.037,
+            "workers": 2,
+        });
+        let expected = [
+            ("Listeners", "127.0.0.1:1, 127.0.0.1:2"),
+            ("Missing", "none"),
+            ("Ready", "yes"),
+            ("Uptime seconds", "25.0"),
+            ("Workers", "2"),
+        ];
         let facts = facts(&answer);
         assert_eq!(facts.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect::<Vec<_>>(), expected);
     }

@@ -62,7 +62,8 @@ pub(crate) fn source(source: &Source) -> String {
     }
 }
 
-/// One rule of policy: `allow shop/storefront: GET /items/* on port 8080`.
+/// One rule of policy: `allow shop/storefront: GET /items/* on port 8080 (TrafficTarget shop/items)`. Several conditions
+/// take a line each.
 pub(crate) fn rule(rule: &Rule) -> String {
     let action = match rule.action {
         Action::Allow => "allow",
@@ -72,17 +73,21 @@ pub(crate) fn rule(rule: &Rule) -> String {
         [] => "nobody".to_owned(),
         sources => sources.iter().map(source).collect::<Vec<_>>().join(", "),
     };
-    let calls = match &rule.scope {
-        Scope::Any => "all calls".into(),
-        Scope::Http(all) => conditions(all),
-    };
     let ports: Vec<String> = rule.ports.iter().map(ToString::to_string).collect();
     let ports = match ports.as_slice() {
         [] => String::new(),
         [one] => format!(" on port {one}"),
         many => format!(" on ports {}", many.join(", ")),
     };
-    format!("{action} {callers}: {calls}{ports}")
+    let object = &rule.object;
+    match &rule.scope {
+        Scope::Any => format!("{action} {callers}: all calls{ports} ({object})"),
+        Scope::Http(all) if all.len() > 1 => {
+            let lines: Vec<String> = all.iter().map(|one| format!("\n  {}", condition(one))).collect();
+            format!("{action} {callers}{ports} any of these ({object}):{}", lines.concat())
+        }
+        Scope::Http(all) => format!("{action} {callers}: {}{ports} ({object})", conditions(all)),
+    }
 }
 
 /// What happens to calls that no rule matches.
@@ -172,11 +177,18 @@ mod tests {
             ports: vec![8080],
             scope: Scope::Any,
         };
-        assert_eq!(rule(&allow), "allow shop/storefront: all calls on port 8080");
+        assert_eq!(rule(&allow), "allow shop/storefront: all calls on port 8080 (TrafficTarget shop/cart)");
         allow.sources.clear();
         allow.ports = vec![1, 2];
         allow.action = Action::Deny;
-        assert_eq!(rule(&allow), "deny nobody: all calls on ports 1, 2");
+        let path = |path: &str| RequestMatch {
+            path: Some(PathMatch::Exact(path.into())),
+            ..RequestMatch::default()
+        };
+        assert_eq!(rule(&allow), "deny nobody: all calls on ports 1, 2 (TrafficTarget shop/cart)");
+        allow.scope = Scope::Http(vec![path("/a"), path("/b")]);
+        let lines = "deny nobody on ports 1, 2 any of these (TrafficTarget shop/cart):\n  any method /a\n  any method /b";
+        assert_eq!(rule(&allow), lines);
     }
 
     #[test]

@@ -280,9 +280,11 @@ fn hint(edges: &[Edge], out: &Out) {
     let plain = edges.iter().any(|edge| edge.secured == Secured::No);
     let refused = edges.iter().find_map(|edge| Some((edge.stats.top_reason()?.0, edge)));
     if let Some((reason, edge)) = refused {
-        let target =
-            edge.workloads.first().map(|w| format!("; meshctl inspect workload {w}")).unwrap_or_default();
-        out.hint(&format!("{}: {}{target}", reason.code(), reason.hint()));
+        let why = format!("{}: {}", reason.code(), reason.hint());
+        match edge.workloads.first() {
+            Some(workload) => out.hint(&format!("meshctl inspect workload {workload}\n     {why}")),
+            None => out.hint(&why),
+        }
     } else if plain {
         out.hint("meshctl inspect workload NAME  (why is a call not encrypted?)");
     } else {

@@ -85,6 +85,12 @@ fn when(unix_seconds: i64, now_millis: i64) -> String {
     if left >= 0 { format!("in {span}") } else { format!("{span} ago") }
 }
 
+/// "3s ago": a point in time that is past; clocks that differ a little do not make it future.
+fn ago(unix_millis: i64, now_millis: i64) -> String {
+    let past = now_millis.saturating_sub(unix_millis).max(0) / 1000;
+    format!("{} ago", units::span(past.unsigned_abs()))
+}
+
 /// How two versions of the mesh get along: one minor version apart is supported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Skew {
@@ -131,6 +137,8 @@ mod tests {
     fn points_in_time() {
         assert_eq!(when(160, 100_000), "in 1m");
         assert_eq!(when(40, 100_000), "1m ago");
+        assert_eq!(ago(40_500, 100_000), "59s ago");
+        assert_eq!(ago(100_300, 100_000), "0s ago");
         assert_eq!(when(i64::MAX, -1), "in 106751991167300d");
     }
 

@@ -70,11 +70,16 @@ impl tower::Service<Request<Body>> for Transport {
     type Error = hyper::Error;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, hyper::Error>> + Send>>;
 
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), hyper::Error>> {
-        self.sender.poll_ready(context)
+    /// Always ready: a connection that is lost is told by the call, with its cause.
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), hyper::Error>> {
+        Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        Box::pin(self.sender.send_request(request))
+        let mut sender = self.sender.clone();
+        Box::pin(async move {
+            sender.ready().await?;
+            sender.send_request(request).await
+        })
     }
 }

@@ -146,6 +146,34 @@ fn watching_ends_when_the_reader_goes_away() {
 }
 
 #[test]
+fn watching_waits_for_a_controller_that_is_away() {
+    use std::io::{BufRead as _, BufReader, Read as _};
+    let controller = Controller::start(Shop { well: true });
+    let mut command = crate::support::command(controller.dir.path(), &["edges", "--watch", "-o", "json"]);
+    let pipe = std::process::Stdio::piped;
+    let mut child = command.stdout(pipe()).stderr(pipe()).spawn().unwrap();
+    let (stdout, stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+    let (mut stdout, mut stderr) = (BufReader::new(stdout), BufReader::new(stderr));
+    let mut line = String::new();
+    stdout.read_line(&mut line).unwrap();
+    let (address, dir) = controller.kill();
+    let mut complaint = String::new();
+    stderr.read_line(&mut complaint).unwrap();
+    assert!(complaint.starts_with(&format!("error: no controller answers at {address}")), "{complaint}");
+    // Back at another address.
+    let again = Controller::start(Shop { well: true });
+    std::fs::copy(again.dir.path().join("controller.json"), dir.path().join("controller.json")).unwrap();
+    let mut next = String::new();
+    stdout.read_line(&mut next).unwrap();
+    assert_eq!(next, line);
+    drop(stdout);
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    let mut rest = String::new();
+    stderr.read_to_string(&mut rest).unwrap();
+    assert!(rest.lines().all(|line| line.starts_with("error: no controller answers at")), "{rest}");
+}
+
+#[test]
 fn calls_are_counted_once() {
     let controller = Controller::start(Shop { well: true });
     let output = run(controller.dir.path(), &["edges", "-o", "json"]);

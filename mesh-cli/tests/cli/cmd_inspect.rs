@@ -22,7 +22,7 @@ Who may call it
   Otherwise:  deny (TrafficTarget shop/cart)
 
 Proxy, as the controller sees it
-  State:          connected for 3m12s
+  State:          connected 3m12s ago
   Version:        0.1.0
   Configuration:  2 behind (generation 5 of 7)
   Certificate:    expires in 23h53m (TIME)
@@ -115,12 +115,14 @@ policy:
   defaultFrom: TrafficTarget shop/cart
   mtls: strict
   rules:
-  - object: TrafficTarget shop/cart
+  - action: allow
+    object: TrafficTarget shop/cart
     ports:
     - 8080
+    requests:
+    - POST /cart.Cart/*
     sources:
     - shop/storefront
-    words: "allow shop/storefront: POST /cart.Cart/* on port 8080"
 ports:
 - appAddress: 127.77.66.4:9080
   name: main

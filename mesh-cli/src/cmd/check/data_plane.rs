@@ -4,7 +4,7 @@ use mesh_proto::view::v1 as pb;
 
 use super::model::{Check, Outcome};
 use crate::{
-    cmd::{Skew, skew, when},
+    cmd::{Skew, ago, skew, when},
     out::units,
     view::WorkloadView,
 };
@@ -79,7 +79,7 @@ fn connected(workloads: &[WorkloadView], now: i64) -> Vec<Check> {
         let workload = &view.config.workload;
         let reason = match &view.proxy {
             Some(proxy) if proxy.connected => continue,
-            Some(proxy) => format!("its proxy was lost {}", when(proxy.since_millis / 1000, now)),
+            Some(proxy) => format!("its proxy was lost {}", ago(proxy.since_millis, now)),
             None => "no proxy ever connected for it".into(),
         };
         let remedy = format!("start it and see its log: mesh-proxy run --workload {workload}");
@@ -139,7 +139,7 @@ fn reporting(proxy: &pb::Proxy, now: i64) -> Option<Finding> {
     }
     let reason = match proxy.reported_millis {
         0 => "it never reported".into(),
-        at => format!("it last reported {}", when(at / 1000, now)),
+        at => format!("it last reported {}", ago(at, now)),
     };
     Some((Outcome::Fail, reason, remedy))
 }

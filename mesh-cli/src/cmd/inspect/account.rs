@@ -25,7 +25,7 @@ pub(super) fn view(mesh: &Mesh, (namespace, name): &Name) -> View {
     let mut grants: Vec<String> = configs()
         .flat_map(|config| {
             let rules = config.policy.rules.iter().filter(named);
-            rules.map(|rule| format!("{}: {} ({})", config.workload, words::rule(rule), rule.object))
+            rules.map(|rule| format!("{}: {}", config.workload, words::rule(rule)))
         })
         .collect();
     grants.sort();

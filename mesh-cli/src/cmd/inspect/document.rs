@@ -1,7 +1,7 @@
 //! What `inspect` tells: sections for people, one document for programs.
 
 use mesh_core::{
-    policy::{DefaultAction, PolicySet, TlsMode},
+    policy::{Action, DefaultAction, PolicySet, Rule, Scope, TlsMode},
     route::{RouteRule, ServiceRoutes},
 };
 use mesh_proto::view::v1 as pb;
@@ -129,13 +129,27 @@ pub(super) fn problems(all: &[pb::Problem], kind: Kind, (namespace, name): &Name
 
 /// Who may call, for people.
 pub(super) fn policy_fields(policy: &PolicySet) -> Vec<(&'static str, String)> {
-    let rules: Vec<String> =
-        policy.rules.iter().map(|rule| format!("{} ({})", words::rule(rule), rule.object)).collect();
+    let rules: Vec<String> = policy.rules.iter().map(words::rule).collect();
     vec![
         ("mTLS", words::tls_mode(policy.tls_mode).to_owned()),
         ("Rules", if rules.is_empty() { "none".into() } else { rules.join("\n") }),
         ("Otherwise", words::default_action(policy)),
     ]
+}
+
+fn action(rule: &Rule) -> &'static str {
+    match rule.action {
+        Action::Allow => "allow",
+        Action::Deny => "deny",
+    }
+}
+
+/// Null: all calls.
+fn requests(rule: &Rule) -> Option<Vec<String>> {
+    match &rule.scope {
+        Scope::Any => None,
+        Scope::Http(all) => Some(all.iter().map(words::condition).collect()),
+    }
 }
 
 /// Who may call, for programs.
@@ -145,7 +159,8 @@ pub(super) fn policy_value(policy: &PolicySet) -> Value {
             "object": rule.object.to_string(),
             "sources": rule.sources.iter().map(words::source).collect::<Vec<_>>(),
             "ports": rule.ports,
-            "words": words::rule(rule),
+            "action": action(rule),
+            "requests": requests(rule),
         })
     });
     let tls = match policy.tls_mode {

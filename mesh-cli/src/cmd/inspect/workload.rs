@@ -8,7 +8,12 @@ use super::{
     Mesh, Name,
     document::{View, policy_fields, policy_value},
 };
-use crate::{admin, cmd::when, out::units, view::WorkloadView};
+use crate::{
+    admin,
+    cmd::{ago, when},
+    out::units,
+    view::WorkloadView,
+};
 
 pub(super) async fn view(mesh: &Mesh, (namespace, name): &Name) -> View {
     let mut view = View::new("Workload");
@@ -75,8 +80,8 @@ fn port(port: &InboundPort) -> String {
 fn proxy(proxy: Option<&pb::Proxy>, mesh: &Mesh) -> Vec<(&'static str, String)> {
     let Some(proxy) = proxy else { return vec![("State", "never connected".into())] };
     let now = mesh.now_millis;
-    let since = units::span((now.saturating_sub(proxy.since_millis).max(0) / 1000).unsigned_abs());
-    let state = if proxy.connected { format!("connected for {since}") } else { format!("lost {since} ago") };
+    let since = ago(proxy.since_millis, now);
+    let state = if proxy.connected { format!("connected {since}") } else { format!("lost {since}") };
     let configuration = match mesh.generation.saturating_sub(proxy.generation) {
         0 => format!("up to date (generation {})", proxy.generation),
         behind => format!("{behind} behind (generation {} of {})", proxy.generation, mesh.generation),
@@ -92,7 +97,7 @@ fn proxy(proxy: Option<&pb::Proxy>, mesh: &Mesh) -> Vec<(&'static str, String)> 
         proxy.rejected.iter().map(|one| format!("{}: {}", one.name, one.error)).collect();
     let reported = match proxy.reported_millis {
         0 => "never".into(),
-        at => when(at / 1000, now),
+        at => ago(at, now),
     };
     let or_none = |lines: &[String]| if lines.is_empty() { "none".into() } else { lines.join("\n") };
     let mut subscriptions = proxy.subscriptions.clone();
