@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::{Request, StatusCode, Version};
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Full};
 use mesh_core::{protocol::Protocol, reason::Reason};
 use mesh_testkit::{app::HttpApp, net::fresh_addr};
 
@@ -96,4 +96,40 @@ async fn many_requests_share_one_connection() {
     }
     assert_eq!(app.connections(), 1);
     pair.server.counted(&["protocol=\"http2\"", "status=\"2xx\""], 40).await;
+}
+
+/// Many tiny DATA frames on one connection are ordinary for gRPC streams: as long as both ends read, no limit of HTTP/2
+/// may end them.
+#[tokio::test]
+async fn a_chatty_stream_is_no_attack() {
+    const MESSAGES: usize = 20_000;
+    let app = HttpApp::start("catalog", fresh_addr(0)).await;
+    let pair = Pair::start(Protocol::Grpc, app.address(), |_| ()).await;
+    let stream = tokio::net::TcpStream::connect(pair.client.proxy.addresses().outbound).await.unwrap();
+    let executor = hyper_util::rt::TokioExecutor::new();
+    let io = hyper_util::rt::TokioIo::new(stream);
+    let (mut sender, connection) = hyper::client::conn::http2::handshake(executor, io).await.unwrap();
+    tokio::spawn(connection);
+    let (mut pieces, body) = http_body_util::channel::Channel::<Bytes>::new(16);
+    let unanswered = std::sync::Arc::new(tokio::sync::Semaphore::new(500));
+    let answered = std::sync::Arc::clone(&unanswered);
+    tokio::spawn(async move {
+        for _ in 0..MESSAGES {
+            unanswered.acquire().await.unwrap().forget();
+            pieces.send_data(Bytes::from_static(b"x")).await.unwrap();
+        }
+    });
+    let request =
+        Request::post("http://catalog/shop.Catalog/Watch").header("content-type", "application/grpc");
+    let mut echo = sender.send_request(request.body(body).unwrap()).await.unwrap().into_body();
+    let (mut echoed, mut status) = (0, None);
+    while let Some(frame) = echo.frame().await {
+        let frame = frame.unwrap();
+        let length = frame.data_ref().map_or(0, Bytes::len);
+        echoed += length;
+        answered.add_permits(length);
+        status = frame.trailers_ref().map(|trailers| trailers["grpc-status"].clone());
+    }
+    assert_eq!((echoed, status.unwrap().as_bytes()), (MESSAGES, &b"0"[..]));
+    pair.server.counted(&["protocol=\"grpc\"", "reason=\"\""], 1).await;
 }

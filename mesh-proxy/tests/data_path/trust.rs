@@ -133,3 +133,29 @@ async fn bad_certificates_are_refused() {
     assert_eq!(app.requests(), 0);
     assert_eq!(pair.client.http1().await.get("/", "catalog").await.unwrap().status(), StatusCode::OK);
 }
+
+/// Certificates change while requests run: nothing fails, and new connections are made under the new ones.
+#[tokio::test]
+async fn certificates_renew_under_traffic() {
+    let app = HttpApp::start("catalog", fresh_addr(0)).await;
+    let mesh = Mesh::start().await;
+    mesh.controller.set_lifetime(std::time::Duration::from_secs(30), std::time::Duration::from_millis(500));
+    let service = mesh_core::name::ServicePort::new("shop", "catalog", 8080);
+    let mut config = mesh.workload("server");
+    crate::mesh::serves(&mut config, 8080, Protocol::Http1, app.address(), &service);
+    let server = mesh.proxy(config, |_| ()).await;
+    let relay = Relay::start(fresh_addr(0), (server.ip(), 8080).into()).await;
+    let mut relayed = endpoint(&server.config, 8080, Protocol::Http1);
+    relayed.address = EndpointAddr(relay.address());
+    mesh.service(&service, Protocol::Http1, &[relayed]);
+    let client = mesh.proxy(mesh.workload("client"), |_| ()).await;
+    let mut connection = client.http1().await;
+    let mut requests = 0;
+    while relay.connections() < 3 {
+        assert_eq!(connection.get("/", "catalog").await.unwrap().status(), StatusCode::OK);
+        requests += 1;
+        assert!(requests < 100_000, "{} certificates, no new connection", mesh.controller.certified().len());
+        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+    }
+    assert_eq!(app.requests(), requests);
+}
