@@ -1,6 +1,9 @@
 //! TLS of the control port: the controller's own leaf, renewed in memory, and who may present a client certificate.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use arc_swap::ArcSwap;
 use mesh_core::identity::{SpiffeId, TrustDomain};
@@ -46,6 +49,8 @@ pub(super) struct Tls {
     provider: Arc<CryptoProvider>,
     identity: SpiffeId,
     ca: Arc<Ca>,
+    /// When the first leaf expires, in seconds since the Unix epoch.
+    first_not_after: i64,
 }
 
 impl Tls {
@@ -58,8 +63,8 @@ impl Tls {
             .build()?;
         let verifier = Arc::new(SpiffeClientVerifier { inner, trust_domain: trust_domain.clone() });
         let identity = SpiffeId::controller(trust_domain);
-        let (config, _) = server_config(&ca, &identity, &verifier, &provider)?;
-        Ok(Self { current: ArcSwap::from(config), verifier, provider, identity, ca })
+        let (config, first_not_after) = server_config(&ca, &identity, &verifier, &provider)?;
+        Ok(Self { current: ArcSwap::from(config), verifier, provider, identity, ca, first_not_after })
     }
 
     /// The configuration for the next connection.
@@ -69,9 +74,9 @@ impl Tls {
 
     /// Renews issuer and own leaf in time, for ever.
     pub(super) async fn keep_fresh(&self) {
-        let mut wait = std::time::Duration::ZERO;
+        let mut wait = renew_after(self.first_not_after, SystemTime::now());
         loop {
-            tokio::time::sleep(wait.max(std::time::Duration::from_secs(1))).await;
+            tokio::time::sleep(wait.max(Duration::from_secs(1))).await;
             if let Err(error) = self.ca.renew_issuer(SystemTime::now()) {
                 tracing::error!(%error, "the issuer cannot be renewed");
             }
@@ -82,7 +87,7 @@ impl Tls {
                 }
                 Err(error) => {
                     tracing::error!(%error, "the controller's certificate cannot be renewed");
-                    wait = std::time::Duration::from_secs(60);
+                    wait = Duration::from_secs(60);
                 }
             }
         }

@@ -104,6 +104,13 @@ impl Snapshot {
     }
 }
 
+/// Problems are told by the snapshot; in here they would only make equal configurations look different.
+fn without_problems(mut compiled: Compiled) -> Compiled {
+    compiled.problems.clear();
+    compiled.refused.clear();
+    compiled
+}
+
 fn encode(name: ResourceName, body: ResourceBody) -> Arc<pb::Resource> {
     Arc::new(Resource::new(name, body).to_wire())
 }
@@ -115,12 +122,11 @@ pub(crate) struct Publisher {
 
 impl Publisher {
     /// Begins with what was read at start.
-    pub(crate) fn new(bundle: TrustBundle, mut outcome: Outcome) -> Self {
-        outcome.compiled.problems = Vec::new();
+    pub(crate) fn new(bundle: TrustBundle, outcome: Outcome) -> Self {
         let bundle = encode(ResourceName::TrustBundle, ResourceBody::TrustBundle(bundle));
         let snapshot = Snapshot {
             generation: 1,
-            compiled: Arc::new(outcome.compiled),
+            compiled: Arc::new(without_problems(outcome.compiled)),
             problems: outcome.problems,
             objects: outcome.objects,
             at: Instant::now(),
@@ -133,9 +139,7 @@ impl Publisher {
     /// Publishes. Only a change of what proxies are told makes a new generation; a change of problems alone does not.
     pub(crate) fn publish(&self, outcome: Outcome) -> Arc<Snapshot> {
         let old = self.current();
-        let mut compiled = outcome.compiled;
-        // Problems are reported from the snapshot; here they would only make equal configurations look different.
-        compiled.problems = Vec::new();
+        let compiled = without_problems(outcome.compiled);
         let same = *old.compiled == compiled;
         let next = Arc::new(Snapshot {
             generation: old.generation + u64::from(!same),

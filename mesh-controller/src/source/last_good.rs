@@ -61,39 +61,48 @@ impl LastGood {
         let mut compiled = mesh_k8s::compile(&objects, &self.settings);
         let mut replaced = HashSet::new();
         // A replacement can make others good or bad; each object is replaced once, so this ends.
-        loop {
-            let refused = refused(&compiled.problems);
-            let mut again = false;
+        while let Some(next) = self.replace(&objects, &compiled, &mut replaced) {
+            let newly = |p: &&Problem| p.object.as_ref().is_some_and(|object| next.contains_key(object));
+            problems.extend(compiled.problems.iter().filter(newly).cloned());
             for object in &mut objects {
-                let reference = object.reference();
-                let older = self.good.get(&reference).filter(|older| older.object != object.object);
-                if let Some(older) = older
-                    && is_refused(&refused, object)
-                    && replaced.insert(reference.clone())
-                {
-                    problems.extend(compiled.problems.iter().filter(|p| concerns(p, &reference)).cloned());
+                if let Some(older) = next.get(&object.reference()) {
                     *object = older.clone();
-                    again = true;
                 }
-            }
-            if !again {
-                break;
             }
             compiled = mesh_k8s::compile(&objects, &self.settings);
         }
-        let refused = refused(&compiled.problems);
         // What was replaced has been reported where its newest version stands.
-        problems.extend(
-            compiled
-                .problems
-                .iter()
-                .filter(|p| !p.object.as_ref().is_some_and(|object| replaced.contains(object)))
-                .cloned(),
-        );
+        let reported = |p: &&Problem| p.object.as_ref().is_some_and(|object| replaced.contains(object));
+        problems.extend(compiled.problems.iter().filter(|p| !reported(p)).cloned());
         problems.sort_by(|a, b| a.place.cmp(&b.place).then_with(|| a.field.cmp(&b.field)));
-        let applied = objects.iter().filter(|object| !is_refused(&refused, object)).count();
-        self.remember(objects, &refused);
+        let applied = objects.iter().filter(|object| !is_refused(&compiled, object)).count();
+        self.remember(objects, &compiled);
         Outcome { compiled, problems, objects: applied }
+    }
+
+    /// Older versions for objects that are refused and were not replaced yet; None when there are none. Where two
+    /// objects have one name, the one that applies is newer than any older version of the other.
+    fn replace(
+        &self,
+        objects: &[Located],
+        compiled: &Compiled,
+        replaced: &mut HashSet<ObjectRef>,
+    ) -> Option<HashMap<ObjectRef, Located>> {
+        let mut holders: HashMap<ObjectRef, usize> = HashMap::new();
+        for object in objects {
+            *holders.entry(object.reference()).or_default() += 1;
+        }
+        let next: HashMap<ObjectRef, Located> = objects
+            .iter()
+            .filter(|object| is_refused(compiled, object))
+            .filter_map(|object| {
+                let reference = object.reference();
+                let older = self.good.get(&reference).filter(|older| older.object != object.object)?;
+                let alone = holders.get(&reference) == Some(&1);
+                (alone && replaced.insert(reference.clone())).then(|| (reference, older.clone()))
+            })
+            .collect();
+        (!next.is_empty()).then_some(next)
     }
 
     /// What the files hold, and what they held before where they cannot be read or an object in them is refused.
@@ -124,13 +133,13 @@ impl LastGood {
         objects
     }
 
-    fn remember(&mut self, objects: Vec<Located>, refused: &[(ObjectRef, Place)]) {
+    fn remember(&mut self, objects: Vec<Located>, compiled: &Compiled) {
         let before = std::mem::take(&mut self.good);
-        for object in objects {
-            let reference = object.reference();
-            if !is_refused(refused, &object) {
-                self.good.entry(reference).or_insert(object);
-            } else if let Some(old) = before.get(&reference) {
+        let (refused, good): (Vec<_>, Vec<_>) =
+            objects.into_iter().partition(|object| is_refused(compiled, object));
+        self.good = good.into_iter().map(|object| (object.reference(), object)).collect();
+        for reference in refused.iter().map(Located::reference) {
+            if let Some(old) = before.get(&reference) {
                 self.good.entry(reference).or_insert_with(|| old.clone());
             }
         }
@@ -157,25 +166,8 @@ impl File {
     }
 }
 
-fn refused(problems: &[Problem]) -> Vec<(ObjectRef, Place)> {
-    problems
-        .iter()
-        .filter(|problem| problem.refused)
-        .filter_map(|problem| Some((problem.object.clone()?, problem.place.clone())))
-        .collect()
-}
-
-/// True when a refusal concerns this very object, and not another of the same name in another place: the line of a
-/// problem is at or after the line where its object begins.
-fn is_refused(refused: &[(ObjectRef, Place)], object: &Located) -> bool {
-    let reference = object.reference();
-    refused.iter().any(|(other, place)| {
-        *other == reference && place.file == object.place.file && place.line >= object.place.line
-    })
-}
-
-fn concerns(problem: &Problem, reference: &ObjectRef) -> bool {
-    problem.object.as_ref() == Some(reference)
+fn is_refused(compiled: &Compiled, object: &Located) -> bool {
+    compiled.refused.contains(&(object.reference(), object.place.clone()))
 }
 
 #[cfg(test)]

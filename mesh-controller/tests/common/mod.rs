@@ -257,7 +257,12 @@ impl Stream {
 
     /// The next response, or the status that ends the stream.
     pub async fn next(&mut self) -> Result<WatchResponse, Status> {
-        match timeout(PATIENCE, self.responses.message()).await.expect("no response in time") {
+        timeout(PATIENCE, self.next_unbounded()).await.expect("no response in time")
+    }
+
+    /// As [`Self::next`], for as long as it takes.
+    pub async fn next_unbounded(&mut self) -> Result<WatchResponse, Status> {
+        match self.responses.message().await {
             Ok(Some(response)) => Ok(response),
             Ok(None) => Err(Status::ok("the stream ended")),
             Err(status) => Err(status),

@@ -93,3 +93,17 @@ fn what_compilation_refuses_keeps_its_last_good_version_too() {
     assert!(outcome.problems.iter().any(|p| p.refused), "{:#?}", outcome.problems);
     assert_eq!(outcome.objects, 2);
 }
+
+#[test]
+fn of_two_objects_of_one_name_the_first_applies_also_when_it_changes() {
+    let mut state = new();
+    let second = workload("a", "127.1.0.2");
+    for address in ["127.1.0.1", "127.1.0.3"] {
+        let outcome = state.apply(files(&[("x.yaml", &workload("a", address)), ("y.yaml", &second)]));
+        expect(&outcome, &[("a", address)]);
+        assert_eq!(outcome.problems.len(), 1, "{:#?}", outcome.problems);
+        assert_eq!((&*outcome.problems[0].place.file, outcome.objects), ("y.yaml", 1));
+    }
+    let outcome = state.apply(files(&[("y.yaml", &second)]));
+    expect(&outcome, &[("a", "127.1.0.2")]);
+}
