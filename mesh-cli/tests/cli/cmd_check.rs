@@ -4,7 +4,7 @@ use crate::{shop::Shop, support::Controller, support::compare, support::run};
 
 #[test]
 fn a_healthy_mesh() {
-    let controller = Controller::start(Shop { well: true });
+    let controller = Controller::start(Shop::healthy());
     controller.check(
         &["check"],
         0,
@@ -38,7 +38,7 @@ Proxies
 
 #[test]
 fn what_is_wrong_is_named_with_its_remedy() {
-    let controller = Controller::start(Shop { well: false });
+    let controller = Controller::start(Shop::troubled());
     controller.check(
         &["check"],
         1,
@@ -64,30 +64,31 @@ Configuration
         did you mean grpc?
 
 Proxies
-  FAIL  Workload shop/storefront: its proxy is connected
+  FAIL  Workload shop/catalog-v2: its proxy is connected
         no proxy ever connected for it
-        start it and see its log: mesh-proxy run --workload shop/storefront
+        also Workload shop/storefront
+        start it and see its log: mesh-proxy run --workload shop/catalog-v2
   FAIL  Workload shop/cart: its proxy has applied the newest configuration
         it is 2 behind (has 5, newest is 7) and has not answered 1 change
         see the proxy's log; it keeps what it has, so restarting is a last resort
-  ok    every workload: its proxy has refused no configuration (3 of 3)
-  ok    every workload: its proxy's certificate is valid (3 of 3)
-  ok    every workload: its proxy reports what it counts (3 of 3)
-  ok    every workload: its proxy's version fits the controller's (3 of 3)
+  ok    every workload: its proxy has refused no configuration (2 of 2)
+  ok    every workload: its proxy's certificate is valid (2 of 2)
+  ok    every workload: its proxy reports what it counts (2 of 2)
+  ok    every workload: its proxy's version fits the controller's (2 of 2)
 
-14 checks, 3 failed, 2 warnings
+15 checks, 4 failed, 2 warnings
 "#,
         "",
     );
 }
 
 #[test]
-fn as_json_and_yaml() {
-    let controller = Controller::start(Shop { well: false });
+fn as_json() {
+    let controller = Controller::start(Shop::troubled());
     let output = run(controller.dir.path(), &["check", "-o", "json"]);
     assert_eq!(output.status.code(), Some(1));
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!((&report["ok"], &report["warnings"], &report["failed"]), (&9.into(), &2.into(), &3.into()));
+    assert_eq!((&report["ok"], &report["warnings"], &report["failed"]), (&9.into(), &2.into(), &4.into()));
     let problem =
         report["checks"].as_array().unwrap().iter().find(|check| check["category"] == "Configuration");
     assert_eq!(
@@ -102,106 +103,30 @@ fn as_json_and_yaml() {
             "remedy": "give one a weight",
         })
     );
-    let healthy = Controller::start(Shop { well: true });
-    healthy.check(
-        &["check", "-o", "yaml"],
-        0,
+}
+
+#[test]
+fn as_yaml() {
+    // Nobody listens on the port of tcpmux.
+    let dir = crate::support::data_dir("127.0.0.1:1", "token");
+    let output = run(dir.path(), &["check", "-o", "yaml"]);
+    compare(
+        &output,
+        dir.path(),
+        "",
+        1,
         r#"
-ok: 13
+ok: 0
 warnings: 0
-failed: 0
+failed: 1
 checks:
 - category: Controller
   check: the view API answers
-  result: ok
-  subject: null
-  detail: ADDR
-  reason: null
-  remedy: null
-- category: Controller
-  check: the view token is accepted
-  result: ok
+  result: fail
   subject: null
   detail: null
-  reason: null
-  remedy: null
-- category: Controller
-  check: the controller's version fits meshctl's
-  result: ok
-  subject: null
-  detail: "0.1.0"
-  reason: null
-  remedy: null
-- category: Controller
-  check: its clock agrees with this machine's
-  result: ok
-  subject: null
-  detail: null
-  reason: null
-  remedy: null
-- category: Certificates
-  check: the trust anchor is valid
-  result: ok
-  subject: root ab12ab12ab12ab12
-  detail: expires in 3650d
-  reason: null
-  remedy: null
-- category: Certificates
-  check: the issuer is valid
-  result: ok
-  subject: null
-  detail: expires in 365d
-  reason: null
-  remedy: null
-- category: Configuration
-  check: applies as it is written
-  result: ok
-  subject: every object
-  detail: null
-  reason: null
-  remedy: null
-- category: Proxies
-  check: its proxy is connected
-  result: ok
-  subject: every workload
-  detail: 4 of 4
-  reason: null
-  remedy: null
-- category: Proxies
-  check: its proxy has applied the newest configuration
-  result: ok
-  subject: every workload
-  detail: 4 of 4
-  reason: null
-  remedy: null
-- category: Proxies
-  check: its proxy has refused no configuration
-  result: ok
-  subject: every workload
-  detail: 4 of 4
-  reason: null
-  remedy: null
-- category: Proxies
-  check: its proxy's certificate is valid
-  result: ok
-  subject: every workload
-  detail: 4 of 4
-  reason: null
-  remedy: null
-- category: Proxies
-  check: its proxy reports what it counts
-  result: ok
-  subject: every workload
-  detail: 4 of 4
-  reason: null
-  remedy: null
-- category: Proxies
-  check: its proxy's version fits the controller's
-  result: ok
-  subject: every workload
-  detail: 4 of 4
-  reason: null
-  remedy: null
+  reason: no controller answers at 127.0.0.1:1 (Connection refused (os error 111))
+  remedy: is it running? See its log, or start it with `mesh-controller run`
 "#,
         "",
     );

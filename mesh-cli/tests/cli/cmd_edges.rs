@@ -4,7 +4,7 @@ use crate::{shop::Shop, support::Controller, support::run};
 
 #[test]
 fn all_edges() {
-    let controller = Controller::start(Shop { well: true });
+    let controller = Controller::start(Shop::healthy());
     controller.check(
         &["edges"],
         0,
@@ -22,7 +22,7 @@ outside          shop/storefront  shop/storefront:8080  shop/storefront  http   
 
 #[test]
 fn filters_and_short_names() {
-    let controller = Controller::start(Shop { well: true });
+    let controller = Controller::start(Shop::healthy());
     controller.check(
         &["edges", "-n", "shop", "--to", "cart"],
         0,
@@ -46,7 +46,7 @@ shop/batch  shop/cart    shop/cart:8080  shop/cart  grpc      yes      0.5     0
 
 #[test]
 fn names_that_nothing_has() {
-    let controller = Controller::start(Shop { well: true });
+    let controller = Controller::start(Shop::healthy());
     controller.check(
         &["edges", "--to", "catalgo"],
         2,
@@ -60,7 +60,7 @@ error: there is no service catalgo; did you mean shop/catalog?
 
 #[test]
 fn as_documents() {
-    let controller = Controller::start(Shop { well: true });
+    let controller = Controller::start(Shop::healthy());
     controller.check(
         &["edges", "--from", "batch", "-o", "json", "--window", "0"],
         0,
@@ -135,7 +135,7 @@ edges:
 #[test]
 fn watching_ends_when_the_reader_goes_away() {
     use std::io::{BufRead as _, BufReader};
-    let controller = Controller::start(Shop { well: true });
+    let controller = Controller::start(Shop::healthy());
     let mut command = crate::support::command(controller.dir.path(), &["edges", "--watch", "-o", "json"]);
     let mut child = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
     let mut line = String::new();
@@ -148,7 +148,7 @@ fn watching_ends_when_the_reader_goes_away() {
 #[test]
 fn watching_waits_for_a_controller_that_is_away() {
     use std::io::{BufRead as _, BufReader, Read as _};
-    let controller = Controller::start(Shop { well: true });
+    let controller = Controller::start(Shop::healthy());
     let mut command = crate::support::command(controller.dir.path(), &["edges", "--watch", "-o", "json"]);
     let pipe = std::process::Stdio::piped;
     let mut child = command.stdout(pipe()).stderr(pipe()).spawn().unwrap();
@@ -161,7 +161,7 @@ fn watching_waits_for_a_controller_that_is_away() {
     stderr.read_line(&mut complaint).unwrap();
     assert!(complaint.starts_with(&format!("error: no controller answers at {address}")), "{complaint}");
     // Back at another address.
-    let again = Controller::start(Shop { well: true });
+    let again = Controller::start(Shop::healthy());
     std::fs::copy(again.dir.path().join("controller.json"), dir.path().join("controller.json")).unwrap();
     let mut next = String::new();
     stdout.read_line(&mut next).unwrap();
@@ -175,7 +175,7 @@ fn watching_waits_for_a_controller_that_is_away() {
 
 #[test]
 fn calls_are_counted_once() {
-    let controller = Controller::start(Shop { well: true });
+    let controller = Controller::start(Shop::healthy());
     let output = run(controller.dir.path(), &["edges", "-o", "json"]);
     let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let requests =

@@ -46,7 +46,7 @@ Controller
 
 #[test]
 fn the_controller_was_killed() {
-    let (address, dir) = Controller::start(Shop { well: true }).kill();
+    let (address, dir) = Controller::start(Shop::healthy()).kill();
     compare(
         &run(dir.path(), &["edges"]),
         dir.path(),
@@ -76,7 +76,7 @@ Controller
 
 #[test]
 fn wrong_token() {
-    let controller = Controller::start(Shop { well: true });
+    let controller = Controller::start(Shop::healthy());
     fs::write(controller.dir.path().join("view-token"), "wrong").unwrap();
     controller.check(
         &["stat"],
@@ -104,7 +104,7 @@ Controller
 
 #[test]
 fn token_files_that_hold_none() {
-    let controller = Controller::start(Shop { well: true });
+    let controller = Controller::start(Shop::healthy());
     let token = controller.dir.path().join("view-token");
     for text in ["", " \n", "two words", "\u{1b}[2J"] {
         fs::write(&token, text).unwrap();
@@ -128,7 +128,7 @@ error: there is no view token at DIR/view-token; name the controller's view-toke
 
 #[test]
 fn unreadable_token() {
-    let controller = Controller::start(Shop { well: true });
+    let controller = Controller::start(Shop::healthy());
     let token = controller.dir.path().join("view-token");
     fs::set_permissions(&token, fs::Permissions::from_mode(0o000)).unwrap();
     if fs::read(&token).is_ok() {
@@ -162,7 +162,7 @@ error: DIR/controller.json is not what a controller writes (invalid type: intege
 
 #[test]
 fn flags_beat_the_data_directory() {
-    let controller = Controller::start(Shop { well: true });
+    let controller = Controller::start(Shop::healthy());
     let nowhere = tempfile::tempdir().unwrap();
     let address = format!("http://{}/", controller.address);
     let token = controller.dir.path().join("view-token");
@@ -251,7 +251,7 @@ error: the controller at ADDR did not answer within 300ms; see its log, or wait 
 
 #[test]
 fn a_broken_pipe_is_success() {
-    let controller = Controller::start(Shop { well: true });
+    let controller = Controller::start(Shop::healthy());
     for args in [["stat", "-q"], ["completion", "bash"]] {
         let mut child = command(controller.dir.path(), &args)
             .stdout(Stdio::piped())

@@ -4,7 +4,7 @@ use crate::{shop::Shop, support::Controller, support::run};
 
 #[test]
 fn a_workload_that_is_behind() {
-    let controller = Controller::start(Shop { well: false });
+    let controller = Controller::start(Shop::troubled());
     controller.check(
         &["inspect", "workload", "cart"],
         0,
@@ -45,7 +45,7 @@ Calls in the last 30s
 
 #[test]
 fn a_service_that_is_split() {
-    let controller = Controller::start(Shop { well: true });
+    let controller = Controller::start(Shop::healthy());
     controller.check(
         &["inspect", "svc", "catalog", "-n", "shop"],
         0,
@@ -70,7 +70,7 @@ Calls in the last 30s
 
 #[test]
 fn a_service_account() {
-    let controller = Controller::start(Shop { well: true });
+    let controller = Controller::start(Shop::healthy());
     controller.check(
         &["inspect", "sa", "shop/storefront"],
         0,
@@ -98,7 +98,7 @@ Calls in the last 30s
 
 #[test]
 fn as_documents() {
-    let controller = Controller::start(Shop { well: true });
+    let controller = Controller::start(Shop::healthy());
     controller.check(
         &["inspect", "wl", "cart", "-o", "yaml"],
         0,
@@ -206,7 +206,7 @@ problems: []
 
 #[test]
 fn names_that_do_not_exist() {
-    let controller = Controller::start(Shop { well: true });
+    let controller = Controller::start(Shop::healthy());
     controller.check(
         &["inspect", "wl", "catalog"],
         2,

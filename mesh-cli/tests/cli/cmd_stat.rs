@@ -4,7 +4,7 @@ use crate::{shop::Shop, support::Controller};
 
 #[test]
 fn services() {
-    let controller = Controller::start(Shop { well: true });
+    let controller = Controller::start(Shop::healthy());
     controller.check(
         &["stat"],
         0,
@@ -22,7 +22,7 @@ shop/storefront:8080       600  20.0     100%  1.5ms  1.5ms  41ms     0.0%  117K
 
 #[test]
 fn one_workload() {
-    let controller = Controller::start(Shop { well: true });
+    let controller = Controller::start(Shop::healthy());
     controller.check(
         &["stat", "wl", "cart", "-n", "shop"],
         0,
@@ -36,7 +36,7 @@ cart       315  10.5    95.2%  1.5ms  1.5ms  41ms     100%  62KiB  923KiB      4
 
 #[test]
 fn service_accounts_as_documents() {
-    let controller = Controller::start(Shop { well: true });
+    let controller = Controller::start(Shop::healthy());
     controller.check(
         &["stat", "sa", "catalog", "-o", "json"],
         0,
@@ -94,7 +94,7 @@ rows:
 
 #[test]
 fn names_that_do_not_exist() {
-    let controller = Controller::start(Shop { well: true });
+    let controller = Controller::start(Shop::healthy());
     controller.check(
         &["stat", "svc", "crat"],
         2,

@@ -4,7 +4,7 @@ use crate::{shop::Shop, support::Controller, support::run};
 
 #[test]
 fn status() {
-    let controller = Controller::start(Shop { well: false });
+    let controller = Controller::start(Shop::troubled());
     controller.check(
         &["status"],
         0,
@@ -16,7 +16,7 @@ Configuration:  generation 7, 12 objects
 Problems:       2, 1 of them keep an object from being applied
 Services:       5
 Workloads:      4
-Proxies:        3 of 4 connected
+Proxies:        2 of 4 connected
 Trust anchors:  sha256:ab12ab12ab12ab12…, expires in 3650d
 Issuer:         expires in 12d
 "#,
@@ -34,7 +34,7 @@ source: /etc/mesh
 generation: 7
 objects: 12
 workloads: 4
-proxiesConnected: 3
+proxiesConnected: 2
 services: 5
 problems: 2
 objectsRefused: 1
@@ -49,7 +49,7 @@ issuerNotAfter: "TIME"
 
 #[test]
 fn verbose_says_what_is_asked() {
-    let controller = Controller::start(Shop { well: true });
+    let controller = Controller::start(Shop::healthy());
     let output = run(controller.dir.path(), &["status", "-v"]);
     let expected = format!(
         "asking {} with the token in {}/view-token\n",
@@ -61,7 +61,7 @@ fn verbose_says_what_is_asked() {
 
 #[test]
 fn versions() {
-    let controller = Controller::start(Shop { well: true });
+    let controller = Controller::start(Shop::healthy());
     let version = env!("CARGO_PKG_VERSION");
     controller.check(&["version"], 0, &format!("meshctl:     {version}\ncontroller:  {version}\n"), "");
     let json = format!("{{\n  \"client\": \"{version}\",\n  \"controller\": null,\n  \"error\": null\n}}\n");

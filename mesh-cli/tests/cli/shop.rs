@@ -20,9 +20,10 @@ use crate::support::Mesh;
 
 const DAY: i64 = 86_400;
 
-/// The shop. `well`: nothing is wrong with it.
+/// The shop. Its clock stands still, so that ages do not depend on how fast the tests run.
 pub(crate) struct Shop {
-    pub(crate) well: bool,
+    well: bool,
+    now_millis: i64,
 }
 
 fn now_millis() -> i64 {
@@ -46,6 +47,16 @@ fn workload(name: &str) -> WorkloadRef {
 }
 
 impl Shop {
+    /// Nothing is wrong with it.
+    pub(crate) fn healthy() -> Self {
+        Self { well: true, now_millis: now_millis() }
+    }
+
+    /// Proxies are missing or behind, and objects are wrong.
+    pub(crate) fn troubled() -> Self {
+        Self { well: false, now_millis: now_millis() }
+    }
+
     fn config(&self, name: &str, account: &str, last: u8, speaks: Protocol) -> WorkloadConfig {
         let service = name.split("-v").next().unwrap();
         let mut services = vec![port(service, 8080)];
@@ -104,7 +115,7 @@ impl Shop {
     }
 
     fn proxy(&self, name: &str) -> Option<pb::Proxy> {
-        let now = now_millis();
+        let now = self.now_millis;
         let mut proxy = pb::Proxy {
             connected: true,
             version: env!("CARGO_PKG_VERSION").into(),
@@ -117,7 +128,7 @@ impl Shop {
             ..pb::Proxy::default()
         };
         match (self.well, name) {
-            (false, "storefront") => return None,
+            (false, "storefront" | "catalog-v2") => return None,
             (false, "cart") => {
                 proxy.generation = 5;
                 proxy.pending = 1;
@@ -177,7 +188,7 @@ impl Shop {
 
 impl Mesh for Shop {
     fn status(&self) -> pb::GetStatusResponse {
-        let now = now_millis();
+        let now = self.now_millis;
         pb::GetStatusResponse {
             version: env!("CARGO_PKG_VERSION").into(),
             trust_domain: "cluster.local".into(),

@@ -98,7 +98,10 @@ async fn settled(
 fn print(report: &Report, out: &Out) -> anyhow::Result<()> {
     let mut text = String::new();
     let mut category = "";
-    for check in &report.checks {
+    // Many objects with one trouble are told once.
+    let same = |a: &Check, b: &Check| (a.check, a.result, &a.reason) == (b.check, b.result, &b.reason);
+    for group in report.checks.chunk_by(same) {
+        let Some((check, others)) = group.split_first() else { continue };
         if check.category != category {
             let gap = if category.is_empty() { "" } else { "\n" };
             category = check.category;
@@ -107,7 +110,9 @@ fn print(report: &Report, out: &Out) -> anyhow::Result<()> {
         let (tone, sign) = check.result.sign();
         let sign = out.paint(tone, &format!("{sign:<4}"));
         text.push_str(&format!("  {sign}  {}\n", table::plain(&check.line())));
-        for (more, tone) in [(&check.reason, Tone::Plain), (&check.remedy, Tone::Dim)] {
+        let others: Vec<&str> = others.iter().filter_map(|check| check.subject.as_deref()).collect();
+        let also = (!others.is_empty()).then(|| format!("also {}", others.join(", ")));
+        for (more, tone) in [(&check.reason, Tone::Plain), (&also, Tone::Plain), (&check.remedy, Tone::Dim)] {
             if let Some(more) = more {
                 text.push_str(&format!("        {}\n", out.paint(tone, &table::plain(more))));
             }
