@@ -9,6 +9,13 @@
 //!          10.99.1.2 ──────────── 10.99.1.1  10.99.2.1 ──────────── 10.99.2.2
 //! ```
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a helper that fails ends its test"
+)]
+
 use std::{
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpStream},

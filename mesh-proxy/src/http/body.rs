@@ -17,7 +17,8 @@ use crate::pool::Lease;
 
 /// The body of a forwarded request.
 pub(crate) struct RequestBody {
-    inner: Incoming,
+    /// None: there never was one.
+    inner: Option<Incoming>,
     /// None: there is no body.
     counter: Option<Rc<Cell<u64>>>,
     /// Until it opens, the body is not asked for.
@@ -28,7 +29,12 @@ impl RequestBody {
     /// Wraps the body that came; its bytes count for `exchange`.
     pub(crate) fn new(inner: Incoming, exchange: &mut Exchange) -> Self {
         let counter = (!inner.is_end_stream()).then(|| exchange.request_counter());
-        Self { inner, counter, gate: None }
+        Self { inner: Some(inner), counter, gate: None }
+    }
+
+    /// No body.
+    pub(crate) fn none() -> Self {
+        Self { inner: None, counter: None, gate: None }
     }
 
     /// Holds the body back until `gate` opens.
@@ -54,7 +60,8 @@ impl Body for RequestBody {
             ready!(gate.poll_open(cx));
             self.gate = None;
         }
-        let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
+        let Some(inner) = &mut self.inner else { return Poll::Ready(None) };
+        let frame = ready!(Pin::new(inner).poll_frame(cx));
         if let (Some(Ok(frame)), Some(counter)) = (&frame, &self.counter)
             && let Some(data) = frame.data_ref()
         {
@@ -64,11 +71,11 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        self.inner.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        self.inner.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
     }
 }
 

@@ -147,14 +147,14 @@ impl Exchange {
         };
         self.edge.finished(&outcome);
         if let Some(line) = self.log.take() {
-            line.write(&self.edge, outcome);
+            (*line).write(&self.edge, outcome);
         }
     }
 }
 
 impl Line {
-    fn write(self: Box<Self>, edge: &Arc<EdgeStats>, outcome: Outcome) {
-        let Self { log, direction, peer, upstream, method, authority, path } = *self;
+    fn write(self, edge: &Arc<EdgeStats>, outcome: Outcome) {
+        let Self { log, direction, peer, upstream, method, authority, path } = self;
         log.write(Entry {
             direction,
             edge: Some(Arc::clone(edge)),

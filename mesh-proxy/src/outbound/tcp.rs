@@ -45,10 +45,7 @@ pub(super) async fn carry(worker: &Rc<Worker>, stream: Stream, peer: PeerAddr, d
     let began = Instant::now();
     let table = match destination.table(worker).await {
         Ok(table) => table,
-        Err(reason) => {
-            let edge = worker.bare_edge(Direction::Outbound, Protocol::Opaque);
-            return Ended { worker, edge, peer, upstream: None, began }.because(reason);
-        }
+        Err(reason) => return refuse(worker, peer, reason),
     };
     match connect(worker, &table).await {
         Ok((upstream, choice, mut flight)) => {
@@ -63,6 +60,12 @@ pub(super) async fn carry(worker: &Rc<Worker>, stream: Stream, peer: PeerAddr, d
             Ended { worker, edge, peer, upstream, began }.because(reason);
         }
     }
+}
+
+/// Counts a connection that goes nowhere.
+pub(super) fn refuse(worker: &Worker, peer: PeerAddr, reason: Reason) {
+    let edge = worker.bare_edge(Direction::Outbound, Protocol::Opaque);
+    Ended { worker, edge, peer, upstream: None, began: Instant::now() }.because(reason);
 }
 
 /// Carries a connection to where it was going, outside the mesh.

@@ -36,9 +36,8 @@ pub(crate) async fn serve(worker: &Rc<Worker>, mut stream: TcpStream, peer: Peer
         Err(reason) => return worker.refused(Direction::Outbound, reason),
     };
     destination.touch();
-    let table = match destination.table(worker).await {
-        Ok(table) => table,
-        Err(_) => return tcp::carry(worker, Stream::tcp(stream), peer, &destination).await,
+    let Ok(table) = destination.table(worker).await else {
+        return tcp::refuse(worker, peer, Reason::DiscoveryUnavailable);
     };
     let declared = match table.kind() {
         Kind::Service(routes) => routes.protocol,
@@ -48,10 +47,7 @@ pub(crate) async fn serve(worker: &Rc<Worker>, mut stream: TcpStream, peer: Peer
         Kind::Unknown(_) => Protocol::Opaque,
     };
     drop(table);
-    let (protocol, bytes) = match protocol_of(worker, &mut stream, declared).await {
-        Some(found) => found,
-        None => return,
-    };
+    let Some((protocol, bytes)) = protocol_of(worker, &mut stream, declared).await else { return };
     let stream = Stream::Tcp(Prefixed::new(stream, bytes));
     match protocol {
         Protocol::Http1 | Protocol::Http2 => {

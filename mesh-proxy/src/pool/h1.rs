@@ -76,11 +76,6 @@ impl Idle {
             idle.shrink_to_fit();
         }
     }
-
-    #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
-        self.0.borrow().len()
-    }
 }
 
 /// A connection in use; dropped, it goes back to the stack.
@@ -106,14 +101,17 @@ pub(super) async fn send(
     mut request: Request<RequestBody>,
 ) -> Result<(Response<Incoming>, super::Lease), Failure> {
     let generation = upstream.generation(epoch);
+    let mut only_fresh = false;
     loop {
-        let (mut connection, fresh) = match upstream.h1.take(generation, upstream.keep_idle) {
+        let idle = if only_fresh { None } else { upstream.h1.take(generation, upstream.keep_idle) };
+        let (mut connection, fresh) = match idle {
             Some(connection) => (connection, false),
             None => match Box::pin(open(upstream, epoch, generation)).await {
                 Ok(connection) => (connection, true),
                 Err(reason) => return Err(Failure::unsent(reason, request)),
             },
         };
+        let spare = if fresh { None } else { repeatable(&request) };
         hold_if_expected(&mut request);
         match connection.sender.try_send_request(request).await {
             Ok(response) => {
@@ -127,10 +125,33 @@ pub(super) async fn send(
                 // The connection had ended meanwhile and nothing was sent.
                 Some(unsent) if !fresh => request = unsent,
                 Some(unsent) => return Err(Failure::unsent(Reason::UpstreamReset, unsent)),
-                None => return Err(Failure { reason: reason_of(failed.error()), unsent: None }),
+                None => match spare {
+                    // The server closed the idle connection while the request was on its way.
+                    Some(spare) if is_lost(failed.error()) => (request, only_fresh) = (spare, true),
+                    _ => return Err(Failure { reason: reason_of(failed.error()), unsent: None }),
+                },
             },
         }
     }
+}
+
+/// A copy of a request that may be sent twice (RFC 9110 section 9.2.2): idempotent, without a body.
+fn repeatable(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
+    if !request.body().is_empty() || !request.method().is_idempotent() {
+        return None;
+    }
+    let mut copy = Request::new(RequestBody::none());
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.version_mut() = request.version();
+    *copy.headers_mut() = request.headers().clone();
+    Some(copy)
+}
+
+/// The connection ended before a response began.
+fn is_lost(error: &hyper::Error) -> bool {
+    let io = std::error::Error::source(error).is_some_and(|source| source.is::<std::io::Error>());
+    error.is_incomplete_message() || error.is_closed() || io
 }
 
 async fn open(upstream: &Upstream, epoch: Option<&TlsEpoch>, generation: u64) -> Result<Connection, Reason> {

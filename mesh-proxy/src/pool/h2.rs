@@ -64,11 +64,6 @@ impl Shared {
     pub(super) fn sweep(&self) {
         self.connections.borrow_mut().retain(|c| !c.sender.is_closed());
     }
-
-    #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
-        self.connections.borrow().len()
-    }
 }
 
 /// One stream; dropped, it no longer counts.

@@ -58,7 +58,13 @@ pub(crate) struct Upstream {
     h2: h2::Shared,
     h1_over_h2: h2::Shared,
     /// TLS configurations of the newest epoch that was used, by ALPN.
-    configs: RefCell<(u64, Vec<(MeshAlpn, Arc<ClientConfig>)>)>,
+    configs: RefCell<Configs>,
+}
+
+#[derive(Default)]
+struct Configs {
+    generation: u64,
+    by_alpn: Vec<(MeshAlpn, Arc<ClientConfig>)>,
 }
 
 /// Why a request was not answered.
@@ -141,16 +147,15 @@ impl Upstream {
 
     fn config(&self, identity: &SpiffeId, alpn: MeshAlpn, epoch: &TlsEpoch) -> Arc<ClientConfig> {
         let mut configs = self.configs.borrow_mut();
-        let (generation, known) = &mut *configs;
-        if *generation != epoch.generation {
-            *generation = epoch.generation;
-            known.clear();
+        if configs.generation != epoch.generation {
+            configs.generation = epoch.generation;
+            configs.by_alpn.clear();
         }
-        if let Some((_, config)) = known.iter().find(|(name, _)| *name == alpn) {
+        if let Some((_, config)) = configs.by_alpn.iter().find(|(name, _)| *name == alpn) {
             return Arc::clone(config);
         }
         let config = epoch.client_config(identity, alpn);
-        known.push((alpn, Arc::clone(&config)));
+        configs.by_alpn.push((alpn, Arc::clone(&config)));
         config
     }
 
@@ -167,12 +172,6 @@ impl Upstream {
         self.h1.sweep(now, self.keep_idle);
         self.h2.sweep();
         self.h1_over_h2.sweep();
-    }
-
-    /// Number of HTTP connections, for tests.
-    #[cfg(test)]
-    pub(crate) fn connections(&self) -> (usize, usize, usize) {
-        (self.h1.len(), self.h2.len(), self.h1_over_h2.len())
     }
 }
 

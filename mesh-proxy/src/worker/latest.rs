@@ -6,19 +6,24 @@ use tokio::{sync::watch, time::timeout};
 
 /// The newest value; None before the first.
 pub(super) struct Latest<T> {
-    state: RefCell<(watch::Receiver<Option<Arc<T>>>, Option<Arc<T>>)>,
+    state: RefCell<State<T>>,
+}
+
+struct State<T> {
+    receiver: watch::Receiver<Option<Arc<T>>>,
+    value: Option<Arc<T>>,
 }
 
 impl<T> Latest<T> {
     pub(super) fn new(mut receiver: watch::Receiver<Option<Arc<T>>>) -> Self {
         let value = receiver.borrow_and_update().clone();
-        Self { state: RefCell::new((receiver, value)) }
+        Self { state: RefCell::new(State { receiver, value }) }
     }
 
     /// The newest value. When the sender is gone, the last one stays.
     pub(super) fn get(&self) -> Option<Arc<T>> {
         let mut state = self.state.borrow_mut();
-        let (receiver, value) = &mut *state;
+        let State { receiver, value } = &mut *state;
         // An error says that the sender is gone; its last value may still be unread.
         if receiver.has_changed().unwrap_or(true) {
             *value = receiver.borrow_and_update().clone();
@@ -28,7 +33,7 @@ impl<T> Latest<T> {
 
     /// The newest value once there is one; None when that takes too long.
     pub(super) async fn wait(&self, within: Duration) -> Option<Arc<T>> {
-        let mut receiver = self.state.borrow().0.clone();
+        let mut receiver = self.state.borrow().receiver.clone();
         let found = timeout(within, receiver.wait_for(Option::is_some)).await.ok()?.ok()?;
         found.clone()
     }

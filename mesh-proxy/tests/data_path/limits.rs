@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use http::StatusCode;
-use mesh_core::{protocol::Protocol, reason::Reason};
+use mesh_core::{name::ServicePort, protocol::Protocol, reason::Reason};
+use mesh_proxy::config::Http1Transport;
 use mesh_testkit::{
     app::HttpApp,
     net::{PATIENCE, eventually, fresh_addr, until},
@@ -13,7 +14,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::mesh::{Pair, Side, reason};
+use crate::mesh::{Mesh, Pair, Side, endpoint, reason, serves};
 
 async fn pair() -> (HttpApp, Pair) {
     let app = HttpApp::start("catalog", fresh_addr(0)).await;
@@ -116,4 +117,42 @@ async fn a_caller_that_leaves_is_counted_on_both_sides() {
     pair.client.counted(&["reason=\"CLIENT_DISCONNECTED\""], 1).await;
     pair.server.counted(&["reason=\"CLIENT_DISCONNECTED\""], 1).await;
     until("the application sees the end", || app.open_connections() == 0).await;
+}
+
+/// An endpoint is taken away and its proxy ends, while requests run: none fails.
+#[tokio::test]
+async fn a_rolling_restart_loses_nothing() {
+    for transport in [Http1Transport::H1, Http1Transport::H1OverH2] {
+        let mesh = Mesh::start().await;
+        let service = ServicePort::new("shop", "catalog", 8080);
+        let (mut apps, mut sides) = (Vec::new(), Vec::new());
+        for at in 0..2 {
+            let app = HttpApp::start("catalog", fresh_addr(0)).await;
+            let mut config = mesh.workload(&format!("catalog-{at}"));
+            serves(&mut config, 8080, Protocol::Http1, app.address(), &service);
+            sides.push(mesh.proxy(config, |_| ()).await);
+            apps.push(app);
+        }
+        let of = |at: usize, sides: &[Side]| endpoint(&sides[at].config, 8080, Protocol::Http1);
+        mesh.service(&service, Protocol::Http1, &[of(0, &sides), of(1, &sides)]);
+        let client = mesh.proxy(mesh.workload("client"), |o| o.http1_transport = transport).await;
+        let mut load = tokio::task::JoinSet::new();
+        for _ in 0..8 {
+            let mut connection = client.http1().await;
+            load.spawn(async move {
+                for n in 0..400 {
+                    let response = connection.get("/", "catalog").await.unwrap();
+                    assert_eq!(response.status(), StatusCode::OK, "request {n}: {response:?}");
+                    tokio::time::sleep(Duration::from_millis(2)).await;
+                }
+            });
+        }
+        until("both serve", || apps.iter().all(|app| app.requests() > 20)).await;
+        mesh.endpoints(&service, &[of(1, &sides)]);
+        sides.remove(0).proxy.shutdown().await;
+        while let Some(task) = load.join_next().await {
+            task.unwrap();
+        }
+        assert_eq!(apps.iter().map(HttpApp::requests).sum::<u64>(), 8 * 400);
+    }
 }

@@ -1,5 +1,7 @@
 //! The data path from end to end: applications, two proxies and a scripted controller on real sockets.
 
+#![expect(clippy::unwrap_used, reason = "a helper that fails ends its test")]
+
 mod http1;
 mod http2;
 mod limits;
