@@ -51,7 +51,7 @@ macro_rules! reasons {
 reasons! {
     /// Policy does not let this caller do this.
     AuthzDenied = "AUTHZ_DENIED", FORBIDDEN, PermissionDenied,
-        "allow the caller with a TrafficTarget (or AccessPolicy) for the destination's service account";
+        "allow the caller with a TrafficTarget for the destination's service account";
     /// The caller has no mesh identity and the destination wants one.
     TlsRequired = "TLS_REQUIRED", FORBIDDEN, Unauthenticated,
         "put a proxy beside the caller, or set meshctl.dev/mtls: permissive on the destination's namespace";
