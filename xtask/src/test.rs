@@ -47,7 +47,7 @@ fn run_stages(args: &Args, stages: &mut Stages) -> Result<Counts> {
     }
     let build = ["build", "--workspace", "--bins", "--locked"];
     stages.run("binaries", || workspace::status(&mut workspace::cargo(build)))?;
-    let counts = stages.run("tests", || cargo_test(&args.args))?;
+    let counts = stages.run("tests", || cargo_test(args))?;
     if counts.passed == 0 {
         bail!("no test ran: does anything match `{}`?", args.args.join(" "));
     }
@@ -107,12 +107,16 @@ impl Counts {
 }
 
 /// Runs the tests, passing on what they print and adding up their results.
-fn cargo_test(args: &[String]) -> Result<Counts> {
+fn cargo_test(args: &Args) -> Result<Counts> {
     let mut command = workspace::cargo(["test", "--locked", "--no-fail-fast"]);
-    if !args.iter().any(|arg| arg == "-p" || arg == "--package") {
+    if !args.args.iter().any(|arg| arg == "-p" || arg == "--package") {
         command.arg("--workspace");
     }
-    command.args(args);
+    command.args(&args.args);
+    if args.ci {
+        // Tests that cannot run leave themselves out loudly; with this they fail.
+        command.env("CI", "true");
+    }
     let text = workspace::describe(&command);
     let mut child =
         command.stdout(Stdio::piped()).spawn().with_context(|| format!("cannot start `{text}`"))?;
