@@ -21,6 +21,24 @@ pub struct Located {
     pub object: Object,
     /// Line of its document's first key.
     pub place: Place,
+    /// Who wins when two objects claim the same. [`crate::parse`] tells only what is new from what is a stand-in; a
+    /// caller that knows what applied before raises it.
+    pub standing: Standing,
+}
+
+/// Who wins when two objects claim the same name, address, or Service: the lesser of these, then the lesser place.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Standing {
+    /// It applied before, as it is.
+    Unchanged,
+    /// Another version of it applied before.
+    Changed,
+    /// It never applied.
+    #[default]
+    New,
+    /// It stands for a refused TrafficTarget or Namespace and opens nothing, so that what that was to restrict is
+    /// closed until it is mended. Where a good version is known, leave it out.
+    StandIn,
 }
 
 impl Located {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use mesh_core::name::ObjectRef;
-use mesh_k8s::{Compiled, Located, Place, Problem, Settings};
+use mesh_k8s::{Compiled, Located, Place, Problem, Settings, Standing};
 
 use super::scan::{Content, Files};
 
@@ -57,6 +57,7 @@ impl LastGood {
     /// Compiles what is there, and puts the last good version in the place of each object that is refused.
     pub(super) fn compile(&mut self) -> Outcome {
         let mut objects = self.candidates();
+        self.rank(&mut objects);
         let mut problems: Vec<Problem> = self.files.values().flat_map(|file| file.problems.clone()).collect();
         let mut compiled = mesh_k8s::compile(&objects, &self.settings);
         let mut replaced = HashSet::new();
@@ -66,7 +67,7 @@ impl LastGood {
             problems.extend(compiled.problems.iter().filter(newly).cloned());
             for object in &mut objects {
                 if let Some(older) = next.get(&object.reference()) {
-                    *object = older.clone();
+                    *object = Located { standing: Standing::Unchanged, ..older.clone() };
                 }
             }
             compiled = mesh_k8s::compile(&objects, &self.settings);
@@ -75,9 +76,20 @@ impl LastGood {
         let reported = |p: &&Problem| p.object.as_ref().is_some_and(|object| replaced.contains(object));
         problems.extend(compiled.problems.iter().filter(|p| !reported(p)).cloned());
         problems.sort_by(|a, b| a.place.cmp(&b.place).then_with(|| a.field.cmp(&b.field)));
-        let applied = objects.iter().filter(|object| !is_refused(&compiled, object)).count();
+        let applied = objects.iter().filter(|object| applies(&compiled, object)).count();
         self.remember(objects, &compiled);
         Outcome { compiled, problems, objects: applied }
+    }
+
+    /// Tells what applied before from newcomers, so that none of these takes the place of what runs.
+    fn rank(&self, objects: &mut [Located]) {
+        for object in objects.iter_mut().filter(|object| object.standing != Standing::StandIn) {
+            object.standing = match self.good.get(&object.reference()) {
+                Some(old) if old.object == object.object => Standing::Unchanged,
+                Some(old) if old.place.file == object.place.file => Standing::Changed,
+                _ => Standing::New,
+            };
+        }
     }
 
     /// Older versions for objects that are refused and were not replaced yet; None when there are none. Where two
@@ -89,7 +101,7 @@ impl LastGood {
         replaced: &mut HashSet<ObjectRef>,
     ) -> Option<HashMap<ObjectRef, Located>> {
         let mut holders: HashMap<ObjectRef, usize> = HashMap::new();
-        for object in objects {
+        for object in objects.iter().filter(|object| object.standing != Standing::StandIn) {
             *holders.entry(object.reference()).or_default() += 1;
         }
         let next: HashMap<ObjectRef, Located> = objects
@@ -107,8 +119,17 @@ impl LastGood {
 
     /// What the files hold, and what they held before where they cannot be read or an object in them is refused.
     fn candidates(&self) -> Vec<Located> {
-        let mut objects: Vec<Located> = self.files.values().flat_map(|file| file.located.clone()).collect();
-        let mut present: HashSet<ObjectRef> = objects.iter().map(Located::reference).collect();
+        let all = self.files.values().flat_map(|file| file.located.clone());
+        let (stand_ins, mut objects): (Vec<Located>, Vec<Located>) =
+            all.partition(|object| object.standing == Standing::StandIn);
+        // Beside another object of its name a stand-in still closes what it names.
+        let named: HashSet<ObjectRef> = objects.iter().map(Located::reference).collect();
+        let needed = |object: &Located| {
+            let reference = object.reference();
+            named.contains(&reference) || !self.good.contains_key(&reference)
+        };
+        let stand_ins: Vec<Located> = stand_ins.into_iter().filter(needed).collect();
+        let mut present = named.clone();
         for (name, file) in &self.files {
             let refused: HashSet<&ObjectRef> =
                 file.problems.iter().filter(|p| p.refused).filter_map(|p| p.object.as_ref()).collect();
@@ -130,13 +151,14 @@ impl LastGood {
                 }
             }
         }
+        objects.extend(stand_ins);
         objects
     }
 
     fn remember(&mut self, objects: Vec<Located>, compiled: &Compiled) {
         let before = std::mem::take(&mut self.good);
-        let (refused, good): (Vec<_>, Vec<_>) =
-            objects.into_iter().partition(|object| is_refused(compiled, object));
+        let objects = objects.into_iter().filter(|object| object.standing != Standing::StandIn);
+        let (good, refused): (Vec<_>, Vec<_>) = objects.partition(|object| applies(compiled, object));
         self.good = good.into_iter().map(|object| (object.reference(), object)).collect();
         for reference in refused.iter().map(Located::reference) {
             if let Some(old) = before.get(&reference) {
@@ -164,6 +186,10 @@ impl File {
         };
         Self { content, located, problems, whole }
     }
+}
+
+fn applies(compiled: &Compiled, object: &Located) -> bool {
+    object.standing != Standing::StandIn && !is_refused(compiled, object)
 }
 
 fn is_refused(compiled: &Compiled, object: &Located) -> bool {

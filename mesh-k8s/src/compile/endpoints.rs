@@ -16,7 +16,7 @@ use mesh_core::{
 
 use crate::{
     compile::{
-        Settings,
+        MAX_ENDPOINTS, MAX_ITEMS, Settings,
         index::{Index, Item},
     },
     labels,
@@ -79,7 +79,16 @@ impl<'a> Selected<'a> {
         let mut selected = Self { workloads, endpoints: BTreeMap::new(), protocols: BTreeMap::new() };
         let services: Vec<Item<'a, Service>> = index.services.values().copied().collect();
         for service in services {
-            let numbers = selected.matching(&by_label, service.object);
+            let mut numbers = selected.matching(&by_label, service.object);
+            if numbers.len() > MAX_ENDPOINTS {
+                let message = format!(
+                    "the selector matches {} Workloads; at most {MAX_ENDPOINTS} get calls",
+                    numbers.len()
+                );
+                let (line, remedy) = (service.object.selector.line, "split the Service");
+                index.problems.warn(service.located, line, "spec.selector", message, remedy);
+                numbers.truncate(MAX_ENDPOINTS);
+            }
             if numbers.is_empty() && !service.object.selector.value.is_empty() {
                 let message =
                     "the selector matches no Workload of the namespace: the Service has no endpoints"
@@ -127,12 +136,17 @@ impl<'a> Selected<'a> {
         let mut found = Vec::with_capacity(numbers.len());
         let mut common: Option<Protocol> = None;
         let mut differing: Option<WorkloadRef> = None;
+        let mut crowded: Option<WorkloadRef> = None;
         for &number in numbers {
             let Some(workload) = self.workloads.get_mut(number) else { continue };
             let Some((slot, target)) = target(workload.item.object, &port.target) else { continue };
             let protocol =
                 if target.protocol == Protocol::Undeclared { port.protocol } else { target.protocol };
             if let Some((services, declared)) = workload.ports.get_mut(slot) {
+                if services.len() == MAX_ITEMS {
+                    crowded = Some(workload.reference.clone());
+                    continue;
+                }
                 services.push(name.clone());
                 if *declared == Protocol::Undeclared {
                     *declared = protocol;
@@ -144,6 +158,10 @@ impl<'a> Selected<'a> {
             }
         }
         let field = format!("spec.ports[{at}]");
+        if let Some(crowded) = crowded {
+            let message = format!("{MAX_ITEMS} Service ports lead to {crowded} already: this one does not");
+            index.problems.warn(service.located, port.line, &field, message, "remove some Services");
+        }
         if let Some(differing) = differing {
             let message = format!(
                 "the Workloads do not agree on the protocol: {differing} differs from the first; calls count as {}",

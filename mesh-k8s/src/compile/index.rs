@@ -2,13 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, hash_map::Entry};
 
-use mesh_core::name::ObjectRef;
+use mesh_core::{
+    name::ObjectRef,
+    policy::{DefaultAction, TlsMode},
+};
 
 use crate::{
     nearest::nearest,
     object::{
-        HttpRoute, HttpRouteGroup, Located, Name, Namespace, Object, PortOfService, Service, TcpRoute,
-        TrafficSplit, TrafficTarget, Workload,
+        HttpRoute, HttpRouteGroup, Located, Name, Namespace, Object, PortOfService, Service, Standing,
+        TcpRoute, TrafficSplit, TrafficTarget, Workload,
     },
     problem::{Place, Problem},
 };
@@ -53,10 +56,12 @@ pub(crate) struct Index<'a> {
     pub(crate) services: BTreeMap<Key<'a>, Item<'a, Service>>,
     /// By namespace and name.
     pub(crate) workloads: Vec<Item<'a, Workload>>,
-    /// By file and line, as all lists below.
+    /// By standing, file and line, as all lists below.
     pub(crate) routes: Vec<Item<'a, HttpRoute>>,
     pub(crate) splits: Vec<Item<'a, TrafficSplit>>,
     pub(crate) targets: Vec<Item<'a, TrafficTarget>>,
+    /// Those that are refused: what they were to restrict is closed.
+    pub(crate) closed: Vec<Item<'a, TrafficTarget>>,
     pub(crate) groups: BTreeMap<Key<'a>, Item<'a, HttpRouteGroup>>,
     pub(crate) tcp_routes: BTreeMap<Key<'a>, Item<'a, TcpRoute>>,
     pub(crate) problems: Problems,
@@ -81,19 +86,31 @@ impl<'a> Index<'a> {
     pub(crate) fn new(objects: &'a [Located]) -> Self {
         let mut sorted: Vec<&Located> = objects.iter().collect();
         sorted.sort_by(|a, b| {
-            let by_place = a.place.cmp(&b.place);
+            let by_place = (a.standing, &a.place).cmp(&(b.standing, &b.place));
             // Items of one flow-style List can share a line.
             by_place.then_with(|| a.object.key().cmp(&b.object.key()))
         });
         let mut index = Self::default();
         let mut first: HashMap<(&str, Key<'a>), &Place> = HashMap::with_capacity(objects.len());
         for located in sorted {
+            let is_stand_in = located.standing == Standing::StandIn;
+            if let (true, Object::TrafficTarget(object)) = (is_stand_in, &located.object) {
+                index.closed.push(Item { object, located });
+                continue;
+            }
             match first.entry(located.object.key()) {
                 Entry::Vacant(entry) => {
                     entry.insert(&located.place);
                     index.add(located);
+                    if is_stand_in {
+                        index.report_stand_in(located);
+                    }
                 }
+                Entry::Occupied(_) if is_stand_in => {}
                 Entry::Occupied(entry) => {
+                    if let Object::TrafficTarget(object) = &located.object {
+                        index.closed.push(Item { object, located });
+                    }
                     let message =
                         format!("an object of this kind and name is there already, at {}", entry.get());
                     index.problems.refuse(
@@ -136,6 +153,20 @@ impl<'a> Index<'a> {
                 self.tcp_routes.insert(object.name.key(), Item { object, located });
             }
         }
+    }
+
+    /// Tells what stands in for a refused Namespace.
+    fn report_stand_in(&mut self, located: &Located) {
+        let Object::Namespace(namespace) = &located.object else { return };
+        let what = match (namespace.default_policy, namespace.mtls) {
+            (Some(DefaultAction::Deny), Some(TlsMode::Strict)) => "default-policy deny and mtls strict hold",
+            (Some(DefaultAction::Deny), _) => "default-policy deny holds",
+            (_, Some(TlsMode::Strict)) => "mtls strict holds",
+            // What could be read of it holds, and closes no more than was written.
+            _ => return,
+        };
+        let message = format!("namespace {} is closed until it is mended: {what}", namespace.name);
+        self.problems.warn(located, located.place.line, "metadata", message, "mend the Namespace");
     }
 
     /// Two Workloads cannot serve one address and port: the later one is refused.

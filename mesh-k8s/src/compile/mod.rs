@@ -33,6 +33,11 @@ use crate::{
     problem::{Place, Problem},
 };
 
+/// Longest list that proxies are told, but for endpoints.
+const MAX_ITEMS: usize = 4096;
+/// Most endpoints of one Service port.
+const MAX_ENDPOINTS: usize = 10_000;
+
 /// What the whole mesh has in common.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -67,8 +72,9 @@ pub struct Compiled {
 
 /// Lowers `objects`. Pure and deterministic: the order of `objects` does not matter, and it never fails.
 ///
-/// Of two objects of one name, the first by file and line applies. A reference to what does not exist is reported and
-/// refuses only what needs it.
+/// Of two objects that claim the same, the one of the better [`Standing`](crate::Standing) applies, then the first by
+/// file and line. A reference to what does not exist is reported and refuses only what needs it. A ServiceAccount that a
+/// refused TrafficTarget was to protect is closed.
 #[must_use]
 pub fn compile(objects: &[Located], settings: &Settings) -> Compiled {
     let mut index = Index::new(objects);

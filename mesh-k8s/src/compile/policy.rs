@@ -11,7 +11,7 @@ use mesh_core::{
 
 use crate::{
     compile::{
-        Settings,
+        MAX_ITEMS, Settings,
         index::{Index, Item, Key},
     },
     object::{RuleOfTarget, SpecKind, TrafficTarget, Workload},
@@ -39,9 +39,45 @@ pub(crate) fn grants<'a>(index: &mut Index<'a>, settings: &Settings) -> BTreeMap
             let (namespace, name) = source.value.key();
             SpiffeId::service_account(&settings.trust_domain, namespace, name).ok().map(Source::Identity)
         });
-        granted.rules.push(Rule { object, action: Action::Allow, sources: sources.collect(), ports, scope });
+        let rule = Rule { object, action: Action::Allow, sources: sources.collect(), ports, scope };
+        if let Some(message) = too_long(&rule, granted.rules.len()) {
+            let remedy = "write fewer and wider ones";
+            index.problems.refuse(target.located, target.place().line, "spec", message, remedy);
+        } else {
+            granted.rules.push(rule);
+        }
     }
+    close(index, &mut grants);
     grants
+}
+
+/// Why proxies cannot be told of a rule.
+fn too_long(rule: &Rule, rules_before: usize) -> Option<String> {
+    let conditions = if let Scope::Http(conditions) = &rule.scope { conditions.len() } else { 0 };
+    let counts = [
+        (rules_before + 1, "TrafficTargets for one ServiceAccount"),
+        (rule.sources.len(), "sources"),
+        (rule.ports.len(), "ports"),
+        (conditions, "matches"),
+    ];
+    let (count, what) = counts.into_iter().find(|(count, _)| *count > MAX_ITEMS)?;
+    Some(format!("{count} {what}; at most {MAX_ITEMS} can be: it opens nothing"))
+}
+
+/// Nobody gets in where the only TrafficTarget is a refused one: it was written to restrict.
+fn close<'a>(index: &mut Index<'a>, grants: &mut BTreeMap<Key<'a>, Granted>) {
+    for target in index.closed.clone() {
+        let destination = &target.object.destination;
+        let key = destination.value.key();
+        if grants.contains_key(&key) {
+            continue;
+        }
+        grants.insert(key, Granted { first: target.reference(), rules: Vec::new() });
+        let message =
+            format!("ServiceAccount {}/{} is closed until it is mended: nobody may call it", key.0, key.1);
+        let remedy = "mend the TrafficTarget, or remove it";
+        index.problems.warn(target.located, destination.line, "spec.destination", message, remedy);
+    }
 }
 
 /// The policy of one Workload.

@@ -10,6 +10,7 @@ use mesh_core::{
 
 use crate::{
     compile::{
+        MAX_ITEMS,
         endpoints::Selected,
         index::{Index, Item},
         splits,
@@ -61,6 +62,7 @@ fn common_protocol(declared: Protocol, rules: &[RouteRule], selected: &Selected<
 
 fn bind(index: &mut Index<'_>, selected: &Selected<'_>) -> Bound {
     let mut bound = Bound::new();
+    let mut counts: BTreeMap<ServicePort, usize> = BTreeMap::new();
     for route in index.routes.clone() {
         let parents: Vec<(usize, ServicePort)> = route
             .object
@@ -70,6 +72,22 @@ fn bind(index: &mut Index<'_>, selected: &Selected<'_>) -> Bound {
             .flat_map(|(at, parent)| bound_ports(index, selected, route, at, parent))
             .collect();
         let object = route.reference();
+        // As proxies are told them: each condition is a rule.
+        let count: usize = route.object.rules.iter().map(|rule| rule.matches.len().max(1)).sum();
+        let free =
+            |parent: &ServicePort| counts.get(parent).copied().unwrap_or_default() + count <= MAX_ITEMS;
+        if let Some((at, full)) = parents.iter().find(|(_, parent)| !free(parent)) {
+            let message = format!(
+                "the routes of Service {} would have more than {MAX_ITEMS} matches in all: the route has no effect",
+                full.name
+            );
+            let field = format!("spec.parentRefs[{at}]");
+            index.problems.refuse(route.located, route.place().line, &field, message, "write fewer matches");
+            continue;
+        }
+        for (_, parent) in &parents {
+            *counts.entry(parent.clone()).or_default() += count;
+        }
         for (at, rule) in route.object.rules.iter().enumerate() {
             let lowered = RouteRule {
                 object: object.clone(),

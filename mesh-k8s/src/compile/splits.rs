@@ -9,6 +9,7 @@ use mesh_core::{
 
 use crate::{
     compile::{
+        MAX_ITEMS,
         index::{Index, Item, Key},
         routes::{Bound, own_endpoints},
     },
@@ -31,6 +32,13 @@ pub(crate) fn bind(index: &mut Index<'_>, routed: &Bound) -> Bound {
         };
         report_backends(index, *split, root.object, &roots);
         let matches = matches(index, *split);
+        if let Some(count) = matches.as_ref().map(Vec::len).filter(|count| *count > MAX_ITEMS) {
+            let message = format!("{count} matches; at most {MAX_ITEMS} can be: the split has no effect");
+            let remedy = "name smaller HTTPRouteGroups";
+            let line = split.object.service.line;
+            index.problems.refuse(split.located, line, "spec.matches", message, remedy);
+            continue;
+        }
         let mut shadowed = Vec::new();
         for port in &root.object.ports {
             let service = root.object.port_name(port.port);
@@ -51,7 +59,7 @@ pub(crate) fn bind(index: &mut Index<'_>, routed: &Bound) -> Bound {
     bound
 }
 
-/// One split per root, and no cycles: the first by file and line applies.
+/// One split per root, and no cycles: the first by standing, file and line applies.
 fn accept<'a>(index: &mut Index<'a>) -> Roots<'a> {
     let mut roots = Roots::new();
     for split in index.splits.clone() {

@@ -1,5 +1,6 @@
 //! YAML in, what proxies are told out.
 
+mod closed;
 mod destination;
 mod policy;
 mod routes;

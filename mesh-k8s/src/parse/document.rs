@@ -48,8 +48,9 @@ fn push<'a>(found: &mut Vec<Document<'a>>, text: Option<&'a str>, first_line: u3
 /// What can be told of a document that is no YAML: its kind, namespace and name, read line by line. The block style
 /// that people write is recognised, and nothing else.
 pub(crate) fn guess(text: &str) -> Option<(&str, &str, &str)> {
-    let (mut kind, mut namespace, mut name) = (None, None, None);
+    let (mut kind, mut namespace, mut name) = (None, Some("default"), None);
     let mut metadata = None;
+    let (mut kinds, mut metadatas) = (0, 0);
     for line in text.lines() {
         let indent = line.len() - line.trim_start_matches(' ').len();
         let Some((key, value)) = line.trim().split_once(':') else { continue };
@@ -57,8 +58,10 @@ pub(crate) fn guess(text: &str) -> Option<(&str, &str, &str)> {
         if indent == 0 {
             metadata = (key == "metadata").then_some(0);
             if key == "kind" {
+                kinds += 1;
                 kind = value;
             } else if key == "metadata" {
+                metadatas += 1;
                 (namespace, name) = inline(line);
             }
             continue;
@@ -73,7 +76,11 @@ pub(crate) fn guess(text: &str) -> Option<(&str, &str, &str)> {
             _ => {}
         }
     }
-    Some((kind?, namespace.unwrap_or("default"), name?))
+    // Twice: the "---" between two objects is missing, and both are meant.
+    if kinds > 1 || metadatas > 1 {
+        return None;
+    }
+    Some((kind?, namespace?, name?))
 }
 
 /// `metadata: {name: a, namespace: b}` on one line.
@@ -82,9 +89,9 @@ fn inline(line: &str) -> (Option<&str>, Option<&str>) {
         line.split(['{', ',', '}'])
             .filter_map(|part| part.split_once(':'))
             .find(|(key, _)| key.trim() == wanted)
-            .and_then(|(_, value)| plain(value))
+            .map(|(_, value)| plain(value))
     };
-    (field("namespace"), field("name"))
+    (field("namespace").unwrap_or(Some("default")), field("name").flatten())
 }
 
 fn plain(value: &str) -> Option<&str> {
@@ -126,6 +133,10 @@ mod tests {
         );
         assert_eq!(guess("metadata:\n  name: cart\n"), None);
         assert_eq!(guess("kind: Service\nspec:\n  name: cart\n"), None);
+        let second = "kind: Service\nmetadata: {name: cart}\n";
+        assert_eq!(guess(&second.repeat(2)), None, "two objects");
+        assert_eq!(guess("kind: Service\nmetadata:\n  name: cart\n  namespace: '?'\n"), None);
+        assert_eq!(guess("kind: Service\nmetadata: {name: cart, namespace: a_b}\n"), None);
     }
 
     proptest! {

@@ -15,6 +15,7 @@ use crate::{
     parse::{
         kinds::Kind,
         reader::{Field, Reader},
+        tree::Value,
     },
 };
 
@@ -28,6 +29,9 @@ const DEFAULT_POLICIES: [(&str, DefaultAction); 4] = [
     ("smi", DefaultAction::Smi),
 ];
 
+/// Longest label value, in bytes (Kubernetes).
+const MAX_LABEL: usize = 63;
+
 const TLS_MODES: [(&str, TlsMode); 2] = [("permissive", TlsMode::Permissive), ("strict", TlsMode::Strict)];
 
 /// What is read of `metadata`.
@@ -37,6 +41,10 @@ pub(crate) struct Metadata {
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) default_policy: Option<DefaultAction>,
     pub(crate) mtls: Option<TlsMode>,
+    /// An option that is, or could have been, the default policy cannot be read.
+    pub(crate) unreadable_policy: bool,
+    /// The same of the TLS mode.
+    pub(crate) unreadable_mtls: bool,
 }
 
 impl Default for Name {
@@ -72,15 +80,19 @@ impl Metadata {
             None => Some("default"),
         };
         let mut metadata = Self::default();
-        if let Some(f) = fields.optional("labels") {
+        for name in ["labels", "annotations"] {
+            let Some(f) = fields.optional(name) else { continue };
             let entries = reader.entries(&f);
+            if !matches!(f.node.value, Value::Map(_)) {
+                (metadata.unreadable_policy, metadata.unreadable_mtls) = (true, true);
+            }
             metadata.options(reader, &entries, kind);
-            metadata.labels = reader.texts(&entries);
-        }
-        if let Some(f) = fields.optional("annotations") {
-            let entries = reader.entries(&f);
-            metadata.options(reader, &entries, kind);
-            reader.texts(&entries);
+            if name == "labels" {
+                label_values(reader, &entries);
+                metadata.labels = reader.texts(&entries);
+            } else {
+                reader.texts(&entries);
+            }
         }
         fields.ignore(&[
             "creationTimestamp",
@@ -100,6 +112,13 @@ impl Metadata {
         Some(metadata)
     }
 
+    /// Notes that the option `key`, or what was probably meant by it, cannot be read.
+    fn doubt(&mut self, key: &str) {
+        let meant = if labels::ALL.contains(&key) { Some(key) } else { nearest(key, labels::ALL) };
+        self.unreadable_policy |= meant.is_none_or(|meant| meant == labels::DEFAULT_POLICY);
+        self.unreadable_mtls |= meant.is_none_or(|meant| meant == labels::MTLS);
+    }
+
     /// Reads the mesh's own options among labels or annotations.
     fn options(&mut self, reader: &mut Reader, entries: &[(&str, Field<'_>)], kind: Kind) {
         let has_effect = |key: &str| match kind {
@@ -108,25 +127,28 @@ impl Metadata {
             _ => false,
         };
         // What is no text is reported with the other labels.
-        let ours = |(key, value): &&(&str, Field<'_>)| {
-            key.starts_with(labels::PREFIX) && value.node.text().is_some()
-        };
+        let ours = |(key, _): &&(&str, Field<'_>)| key.starts_with(labels::PREFIX);
         for (key, value) in entries.iter().filter(ours) {
+            if value.node.text().is_none() {
+                self.doubt(key);
+                continue;
+            }
             match *key {
                 labels::INJECT => {}
                 labels::DEFAULT_POLICY if has_effect(key) => {
                     let chosen = reader.choice(value, &DEFAULT_POLICIES);
-                    set(reader, value, &mut self.default_policy, chosen);
+                    self.unreadable_policy |= !set(reader, value, &mut self.default_policy, chosen);
                 }
                 labels::MTLS if has_effect(key) => {
                     let chosen = reader.choice(value, &TLS_MODES);
-                    set(reader, value, &mut self.mtls, chosen);
+                    self.unreadable_mtls |= !set(reader, value, &mut self.mtls, chosen);
                 }
                 labels::DEFAULT_POLICY | labels::MTLS => {
                     let message = format!("{key} has no effect on a {}", kind.as_str());
                     reader.refuse(value.line(), &value.path, message, "put it on the Namespace");
                 }
                 _ => {
+                    self.doubt(key);
                     let remedy = match nearest(key, labels::ALL) {
                         Some(name) => format!("did you mean {name:?}?"),
                         None => format!("known: {}", labels::ALL.join(", ")),
@@ -138,11 +160,29 @@ impl Metadata {
     }
 }
 
-/// Label and annotation can both say it, but must agree.
-fn set<T: Copy + PartialEq>(reader: &mut Reader, field: &Field<'_>, slot: &mut Option<T>, chosen: Option<T>) {
-    if slot.is_some() && chosen.is_some() && *slot != chosen {
+/// Label values as Kubernetes allows them, as far as it matters here.
+fn label_values(reader: &mut Reader, entries: &[(&str, Field<'_>)]) {
+    for (_, value) in entries {
+        let text = value.node.text().unwrap_or_default();
+        if text.len() > MAX_LABEL || text.chars().any(char::is_control) {
+            let what = format!("a label value of at most {MAX_LABEL} characters in one line");
+            reader.expected(value, &what, "shorten it, or make it an annotation");
+        }
+    }
+}
+
+/// Label and annotation can both say it, but must agree. False: what is meant cannot be told.
+fn set<T: Copy + PartialEq>(
+    reader: &mut Reader,
+    field: &Field<'_>,
+    slot: &mut Option<T>,
+    chosen: Option<T>,
+) -> bool {
+    let differ = slot.is_some() && chosen.is_some() && *slot != chosen;
+    if differ {
         let message = "label and annotation of this name say different things";
         reader.refuse(field.line(), &field.path, message, "keep one of them");
     }
     *slot = slot.or(chosen);
+    chosen.is_some() && !differ
 }

@@ -1,5 +1,6 @@
 //! Reads one file: documents, then objects, each checked alone.
 
+mod closed;
 mod document;
 mod gateway;
 mod kinds;
@@ -15,10 +16,11 @@ mod workload;
 
 use std::sync::Arc;
 
-use mesh_core::name::ObjectRef;
+use mesh_core::name::{ObjectRef, is_dns_label, is_dns_name};
 
 use crate::{
-    object::{Located, Object},
+    nearest::nearest,
+    object::{Located, Object, Standing},
     parse::{
         kinds::{Kind, Recognised},
         metadata::Metadata,
@@ -39,6 +41,9 @@ const MAX_PROBLEMS: usize = 1_000;
 /// that was recognised but refused is named by a [`Problem`] with `refused`: its last good version stays. When the last
 /// value is false, some document could not even be recognised: the last good version of every object of this file that
 /// is not among the returned ones stays.
+///
+/// For a refused TrafficTarget or Namespace the objects can hold a stand-in ([`Standing::StandIn`]) that closes what it
+/// was to restrict; drop it where a last good version is known.
 #[must_use]
 pub fn parse(file: &str, text: &str) -> (Vec<Located>, Vec<Problem>, bool) {
     let mut found = Found { file: file.into(), objects: Vec::new(), problems: Vec::new(), recognised: true };
@@ -88,10 +93,13 @@ impl Found {
             Ok(None) => {}
             Ok(Some(node)) => self.root(&node),
             Err(error) => {
-                let object = document::guess(document.text).and_then(|(kind, namespace, name)| {
-                    kinds::by_kind(kind).map(|kind| kind.reference(namespace, name))
-                });
+                let guessed = document::guess(document.text)
+                    .and_then(|(kind, namespace, name)| Some((kinds::by_kind(kind)?, namespace, name)));
+                let object = guessed.map(|(kind, namespace, name)| kind.reference(namespace, name));
                 self.recognised &= object.is_some();
+                if let Some((Kind::Namespace, _, name)) = guessed.filter(|(.., name)| is_dns_label(name)) {
+                    self.objects.push(closed::unreadable_namespace(&self.file, name, document.first_line));
+                }
                 let message = format!("the document is no YAML: {}", error.message);
                 let remedy = "check indentation, quotes and brackets around that line".to_owned();
                 self.refuse(object, error.line, "", message, remedy);
@@ -110,17 +118,19 @@ impl Found {
     }
 
     fn object(&mut self, node: &Node) {
-        let recognised = kinds::recognise(node);
-        let name = |kind: Kind| {
-            let metadata = node.get("metadata");
-            let text = |key: &str| metadata.and_then(|m| m.get(key)).and_then(Node::text);
-            Some(kind.reference(text("namespace").unwrap_or("default"), text("name")?))
-        };
-        match recognised {
+        if let Some((key, line)) = twice(node, &["apiVersion", "kind", "metadata"]) {
+            let message = format!("the document has {key:?} twice: two objects in one");
+            self.unreadable(line, message, "put a line \"---\" between them");
+            self.objects.extend(closed::stand_ins(&self.file, node));
+            return;
+        }
+        let name = |kind: Kind| reference(kind, node);
+        match kinds::recognise(node) {
             Recognised::Skip => {}
             Recognised::Wrong { field, line, message, remedy, meant } => {
                 let object = meant.and_then(name);
                 self.recognised &= object.is_some();
+                self.objects.extend(meant.and_then(|kind| closed::stand_in(&self.file, kind, node)));
                 self.refuse(object, line, field, message, remedy);
             }
             Recognised::Known(kind) => {
@@ -136,13 +146,40 @@ impl Found {
                     );
                 }
                 self.recognised &= reader.object.is_some();
-                if let Some(object) = object.filter(|_| !reader.is_refused()) {
-                    self.objects.push(Located { object, place: Place { file, line: node.line } });
-                }
+                let place = Place { file, line: node.line };
+                self.objects.extend(match object.filter(|_| !reader.is_refused()) {
+                    Some(object) => Some(Located { object, place, standing: Standing::New }),
+                    None => closed::stand_in(&self.file, kind, node),
+                });
                 self.problems.append(&mut reader.problems);
             }
         }
     }
+}
+
+/// The first of `keys` that a mapping has twice, and the line of the second.
+fn twice<'k>(node: &Node, keys: &[&'k str]) -> Option<(&'k str, u32)> {
+    let Value::Map(entries) = &node.value else { return None };
+    keys.iter().find_map(|key| Some((*key, entries.iter().filter(|e| e.key == *key).nth(1)?.line)))
+}
+
+/// Names the object, if what it is called is beyond doubt: the last good version of another must not be touched.
+fn reference(kind: Kind, node: &Node) -> Option<ObjectRef> {
+    const NAMES: [&str; 2] = ["name", "namespace"];
+    let metadata = node.get("metadata")?;
+    let Value::Map(entries) = &metadata.value else { return None };
+    let misspelt = |key: &str| !NAMES.contains(&key) && nearest(key, NAMES).is_some();
+    if twice(metadata, &NAMES).is_some() || entries.iter().any(|entry| misspelt(&entry.key)) {
+        return None;
+    }
+    let namespace = match metadata.get("namespace").map(|field| &field.value) {
+        None | Some(Value::Null) => "default",
+        Some(Value::Text(text)) if is_dns_label(text) => text,
+        Some(_) => return None,
+    };
+    let is_name = if matches!(kind, Kind::Namespace | Kind::Service) { is_dns_label } else { is_dns_name };
+    let name = metadata.get("name").and_then(Node::text).filter(|name| is_name(name))?;
+    Some(kind.reference(namespace, name))
 }
 
 fn read_object(reader: &mut Reader, kind: Kind, node: &Node) -> Option<Object> {

@@ -12,6 +12,8 @@ use crate::{
 
 /// Most problems that are reported of one object.
 const MAX_PROBLEMS: usize = 20;
+/// Longest list: proxies are told of no longer one.
+const MAX_ITEMS: usize = 4096;
 /// Most regular expressions in one object.
 const MAX_PATTERNS: usize = 128;
 
@@ -124,6 +126,11 @@ impl Reader {
     /// The items of a list.
     pub(crate) fn list<'a>(&mut self, field: &Field<'a>) -> Vec<Field<'a>> {
         match &field.node.value {
+            Value::List(items) if items.len() > MAX_ITEMS => {
+                let message = format!("the list has {} items; at most {MAX_ITEMS} are read", items.len());
+                self.refuse(field.line(), &field.path, message, "split the object");
+                Vec::new()
+            }
             Value::List(items) => {
                 let item = |(index, node)| Field { path: format!("{}[{index}]", field.path), node };
                 items.iter().enumerate().map(item).collect()

@@ -14,6 +14,9 @@ use crate::parse::{
 /// Longest value of a condition, in bytes (Gateway API allows 4096 for header values, 1024 for paths).
 const MAX_VALUE: usize = 4096;
 
+/// Most conditions on headers, and on query parameters, of one match (Gateway API allows 16).
+const MAX_FIELDS: usize = 64;
+
 const METHODS: [(&str, &Method); 9] = [
     ("GET", &Method::GET),
     ("HEAD", &Method::HEAD),
@@ -41,7 +44,7 @@ pub(crate) fn route_match(reader: &mut Reader, item: &Field<'_>) -> RequestMatch
         fields.optional("method").and_then(|f| reader.choice(&f, &METHODS)).cloned().into_iter().collect();
     let mut found = RequestMatch { path, methods, ..RequestMatch::default() };
     if let Some(list) = fields.optional("headers") {
-        for item in reader.list(&list) {
+        for item in few(reader, &list) {
             let Some((name, value, line)) = named_value(reader, &item) else { continue };
             let Some(name) = header_name(reader, &name, &item) else { continue };
             if found.headers.iter().any(|(n, _)| *n == name) {
@@ -52,8 +55,12 @@ pub(crate) fn route_match(reader: &mut Reader, item: &Field<'_>) -> RequestMatch
         }
     }
     if let Some(list) = fields.optional("queryParams") {
-        for item in reader.list(&list) {
+        for item in few(reader, &list) {
             let Some((name, value, line)) = named_value(reader, &item) else { continue };
+            if name.is_empty() {
+                let message = "a query parameter without name";
+                reader.refuse(line, &format!("{}.name", item.path), message, "write its name");
+            }
             if found.query.iter().any(|(n, _)| *n == name) {
                 let message = format!("query parameter {name:?} is there twice");
                 reader.refuse(line, &item.path, message, "keep one of them");
@@ -63,6 +70,16 @@ pub(crate) fn route_match(reader: &mut Reader, item: &Field<'_>) -> RequestMatch
     }
     fields.finish(reader);
     found
+}
+
+fn few<'a>(reader: &mut Reader, list: &Field<'a>) -> Vec<Field<'a>> {
+    let items = reader.list(list);
+    if items.len() <= MAX_FIELDS {
+        return items;
+    }
+    let message = format!("{} conditions; at most {MAX_FIELDS} are read", items.len());
+    reader.refuse(list.line(), &list.path, message, "leave out some");
+    Vec::new()
 }
 
 fn path(reader: &mut Reader, field: &Field<'_>) -> Option<PathMatch> {
@@ -100,8 +117,13 @@ fn path(reader: &mut Reader, field: &Field<'_>) -> Option<PathMatch> {
 /// A path in the form in which requests are compared: another form could never match.
 fn plain_path(reader: &mut Reader, field: &Field<'_>) -> Option<String> {
     let text = reader.text(field)?;
-    if text.len() > MAX_VALUE || !text.starts_with('/') || text.contains(['?', '#']) {
-        reader.expected(field, "a path", "begin it with \"/\", and leave out query and fragment");
+    let is_bad = |c: char| matches!(c, '?' | '#') || c.is_control();
+    if text.len() > MAX_VALUE || !text.starts_with('/') || text.contains(is_bad) {
+        reader.expected(
+            field,
+            "a path",
+            "begin it with \"/\", and leave out query, fragment and control characters",
+        );
         return None;
     }
     match normalise(text) {
@@ -128,7 +150,7 @@ fn named_value(reader: &mut Reader, item: &Field<'_>) -> Option<(String, ValueMa
     let is_regex = fields
         .optional("type")
         .map_or(Some(false), |f| reader.choice(&f, &[("Exact", false), ("RegularExpression", true)]));
-    let name = fields.required(reader, "name").and_then(|f| reader.text(&f));
+    let name = fields.required(reader, "name").and_then(|f| bounded(reader, &f));
     let value = fields.required(reader, "value");
     fields.finish(reader);
     let value = value?;
@@ -144,6 +166,10 @@ fn bounded<'a>(reader: &mut Reader, field: &Field<'a>) -> Option<&'a str> {
     let text = reader.text(field)?;
     if text.len() > MAX_VALUE {
         reader.expected(field, &format!("a value of at most {MAX_VALUE} bytes"), "shorten it");
+        return None;
+    }
+    if text.chars().any(char::is_control) {
+        reader.expected(field, "text without control characters", "leave them out: no request can match");
         return None;
     }
     Some(text)

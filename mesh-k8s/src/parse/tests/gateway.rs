@@ -100,3 +100,32 @@ spec:
         &["8 spec.rules[0].backendRefs: the weights sum to 0", "9 spec.rules[1]: the rule has no backends"],
     );
 }
+
+#[test]
+fn what_proxies_would_refuse_is_refused() {
+    let bad = |part: &str, replacement: &str, problem: &str| check_refused(ROUTE, part, replacement, problem);
+    let rule = "spec.rules[0].matches[0]";
+    bad(
+        "value: anna",
+        "value: \"a\\nb\"",
+        &format!("!12 {rule}.headers[0].value: without control characters"),
+    );
+    bad(
+        "value: '1'",
+        "value: \"\\e\"",
+        &format!("!13 {rule}.queryParams[0].value: without control characters"),
+    );
+    bad("name: q", "name: ''", &format!("!13 {rule}.queryParams[0].name: write its name"));
+    bad("name: q", "name: \"q\\t\"", &format!("!13 {rule}.queryParams[0].name: without control characters"));
+    bad("value: /api", "value: \"/a\\x7fi\"", &format!("!10 {rule}.path.value: control characters"));
+    let many: Vec<String> = (0..65).map(|n| format!("{{name: q{n}, value: a}}")).collect();
+    bad("{name: q, value: '1'}", &many.join(", "), &format!("!13 {rule}.queryParams: at most 64 are read"));
+    let many = vec!["{method: GET}"; 4097].join(", ");
+    let long = format!("matches: [{many}]\n    ignored:");
+    let text = ROUTE.replace("matches:", &long);
+    let (found, problems, _) = parse("f", &text);
+    assert!(
+        found.is_empty() && problems.iter().any(|p| p.message.contains("at most 4096 are read")),
+        "{problems:?}"
+    );
+}

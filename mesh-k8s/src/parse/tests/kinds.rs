@@ -106,3 +106,31 @@ fn places_are_those_of_the_first_key() {
     let (found, ..) = parse("dir/f.yaml", text);
     assert_eq!(found[0].place.to_string(), "dir/f.yaml:5");
 }
+
+/// Reads one document of which it cannot be told which object it is: what the file held before must stay.
+#[track_caller]
+fn check_unrecognised(text: &str, problem: &str) {
+    check(text, &[], &[problem]);
+    assert!(!parse("f", text).2);
+}
+
+#[test]
+fn two_objects_in_one_document_are_told() {
+    let two =
+        document("v1", "ServiceAccount") + &document("v1", "ServiceAccount").replace("name: a", "name: b");
+    check_unrecognised(&two, "!4 : put a line \"---\" between them");
+    let broken = format!("{two}spec: [\n");
+    let (found, problems, recognised) = parse("f", &broken);
+    assert_eq!((found.len(), problems.len(), recognised), (0, 1, false));
+    assert!(problems[0].object.is_none(), "{}", problems[0]);
+}
+
+#[test]
+fn an_object_whose_name_is_in_doubt_is_not_named() {
+    let metadata = |text: &str| format!("apiVersion: v1\nkind: ServiceAccount\nmetadata: {{{text}}}\n");
+    check_unrecognised(&metadata("name: a_b, namespace: shop"), "!3 metadata.name: is not a name");
+    check_unrecognised(&metadata("name: a, namespace: Shop"), "!3 metadata.namespace: is not a namespace");
+    check_unrecognised(&metadata("name: a, namespace: 7"), "!3 metadata.namespace: is not text");
+    check_unrecognised(&metadata("name: a, namespce: shop"), "!3 metadata.namespce: did you mean");
+    check_unrecognised(&metadata("name: a, name: b"), "!3 metadata.name: is there twice");
+}

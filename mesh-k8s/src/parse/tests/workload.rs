@@ -63,3 +63,17 @@ fn nobody_poses_as_the_controller() {
     let poser = poser.replace("serviceAccount: catalog", "serviceAccount: mesh-controller");
     check(&poser, &[], &["!5 spec.serviceAccount: the controller's own identity"]);
 }
+
+#[test]
+fn labels_are_short_and_of_one_line() {
+    let bad = |value: &str| {
+        check_refused(
+            WORKLOAD,
+            "{app: catalog}",
+            &format!("{{zone: {value}}}"),
+            "!3 metadata.labels[zone]: a label value",
+        );
+    };
+    bad("\"a\\nb\"");
+    bad(&"x".repeat(64));
+}
