@@ -40,6 +40,7 @@ use crate::{
     tls::TlsEpoch,
 };
 
+pub(crate) use self::accept::Open;
 use self::latest::Latest;
 
 /// How often idle connections and unused destinations are looked for.

@@ -12,7 +12,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use mesh_core::reason::Reason;
 
-use super::{exchange::Exchange, expect::Gate};
+use super::{exchange::Exchange, expect::Gate, headers};
 use crate::pool::Lease;
 
 /// The body of a forwarded request.
@@ -61,7 +61,8 @@ impl Body for RequestBody {
             self.gate = None;
         }
         let Some(inner) = &mut self.inner else { return Poll::Ready(None) };
-        let frame = ready!(Pin::new(inner).poll_frame(cx));
+        let mut frame = ready!(Pin::new(inner).poll_frame(cx));
+        clean(&mut frame);
         if let (Some(Ok(frame)), Some(counter)) = (&frame, &self.counter)
             && let Some(data) = frame.data_ref()
         {
@@ -77,6 +78,21 @@ impl Body for RequestBody {
     fn size_hint(&self) -> SizeHint {
         self.inner.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
     }
+}
+
+/// Nobody speaks in the mesh's name in trailers.
+fn clean<E>(frame: &mut Option<Result<Frame<Bytes>, E>>) {
+    if let Some(Ok(frame)) = frame
+        && let Some(trailers) = frame.trailers_mut()
+    {
+        headers::strip_mesh(trailers);
+    }
+}
+
+/// True when all of a response's body has come. Its end alone may still be under way, in a frame of its own that an
+/// HTTP/1 server does not wait for; gRPC says there how it went.
+fn is_over(body: &Incoming, exchange: &Exchange) -> bool {
+    body.is_end_stream() || (!exchange.is_grpc() && body.size_hint().exact() == Some(0))
 }
 
 /// The body of a response: what came from upstream, or a short text of the proxy's own.
@@ -98,7 +114,7 @@ enum Source {
 impl ResponseBody {
     /// The body that came from upstream.
     pub(crate) fn upstream(inner: Incoming, lease: Lease, mut exchange: Exchange) -> Self {
-        if inner.is_end_stream() {
+        if exchange.without_body() || is_over(&inner, &exchange) {
             exchange.finish();
         }
         Self { source: Source::Upstream { inner, _lease: lease }, exchange: Some(exchange) }
@@ -130,7 +146,8 @@ impl Body for ResponseBody {
             Source::Text(text) => return Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
             Source::Upstream { inner, .. } => inner,
         };
-        let frame = ready!(Pin::new(&mut *inner).poll_frame(cx));
+        let mut frame = ready!(Pin::new(&mut *inner).poll_frame(cx));
+        clean(&mut frame);
         let Some(exchange) = &mut this.exchange else { return Poll::Ready(frame) };
         match &frame {
             Some(Ok(frame)) => {
@@ -140,7 +157,7 @@ impl Body for ResponseBody {
                     exchange.trailers(trailers);
                 }
                 // The server may not ask again when it knows that this was all.
-                if frame.is_trailers() || inner.is_end_stream() {
+                if frame.is_trailers() || is_over(inner, exchange) {
                     exchange.finish();
                 }
             }

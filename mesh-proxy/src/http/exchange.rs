@@ -2,7 +2,7 @@
 
 use std::{cell::Cell, net::SocketAddr, rc::Rc, sync::Arc, time::Instant};
 
-use http::{HeaderMap, Request, StatusCode};
+use http::{HeaderMap, Method, Request, StatusCode};
 use mesh_core::{
     edge::{Direction, grpc_status_is_failure},
     reason::Reason,
@@ -25,6 +25,8 @@ pub(crate) struct Exchange {
     reason: Option<Reason>,
     failed: bool,
     grpc: bool,
+    /// The response has no body, whatever its fields say (RFC 9112 section 6.3).
+    without_body: bool,
     done: bool,
     log: Option<Box<Line>>,
 }
@@ -35,14 +37,14 @@ struct Line {
     direction: Direction,
     peer: Option<SocketAddr>,
     upstream: Option<SocketAddr>,
-    method: http::Method,
+    method: Method,
     authority: Option<String>,
     path: String,
 }
 
 impl Exchange {
     /// Begins an exchange that counts on `edge` until a better one is known.
-    pub(crate) fn begin(edge: Arc<EdgeStats>) -> Self {
+    pub(crate) fn begin(edge: Arc<EdgeStats>, method: &Method) -> Self {
         Self {
             edge,
             started: Instant::now(),
@@ -52,6 +54,7 @@ impl Exchange {
             reason: None,
             failed: false,
             grpc: false,
+            without_body: method == Method::HEAD,
             done: false,
             log: None,
         }
@@ -103,10 +106,21 @@ impl Exchange {
     pub(crate) fn head(&mut self, status: StatusCode, fields: &HeaderMap) {
         self.status = Some(status.as_u16());
         self.failed |= status.is_server_error();
+        self.without_body |= matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         self.grpc = headers::is_grpc(fields);
         if self.grpc {
             self.grpc_status(fields);
         }
+    }
+
+    /// True when the response's head is all of it.
+    pub(crate) fn without_body(&self) -> bool {
+        self.without_body
+    }
+
+    /// True when the response is gRPC's.
+    pub(crate) fn is_grpc(&self) -> bool {
+        self.grpc
     }
 
     /// Notes that a proxy made the response, or ended the exchange, and why.
@@ -201,7 +215,7 @@ mod tests {
     fn totals(act: impl FnOnce(&mut Exchange)) -> mesh_core::edge::EdgeTotals {
         let shard = Shard::new();
         let edge = edge(&shard);
-        let mut exchange = Exchange::begin(Arc::clone(&edge));
+        let mut exchange = Exchange::begin(Arc::clone(&edge), &Method::GET);
         act(&mut exchange);
         drop(exchange);
         edge.totals()

@@ -2,7 +2,10 @@
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Version,
-    header::{CONNECTION, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE},
+    header::{
+        CONNECTION, CONTENT_LENGTH, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING,
+        UPGRADE,
+    },
 };
 use mesh_core::reason::{CLIENT_ID_HEADER, HEADER_PREFIX, REASON_HEADER, Reason};
 
@@ -38,9 +41,12 @@ pub(crate) fn strip(headers: &mut HeaderMap, version: Version) -> Stripped {
             headers.remove(CONNECTION);
         }
     }
+    if seen.framing && headers.remove(TRANSFER_ENCODING).is_some() {
+        // It framed the message; a length beside it is wrong (RFC 9112 section 6.3).
+        headers.remove(CONTENT_LENGTH);
+    }
     if seen.other {
-        for name in [KEEP_ALIVE, PROXY_CONNECTION, TRANSFER_ENCODING, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION]
-        {
+        for name in [KEEP_ALIVE, PROXY_CONNECTION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, HTTP2_SETTINGS] {
             headers.remove(name);
         }
         if !stripped.upgrade {
@@ -65,6 +71,7 @@ pub(crate) fn strip(headers: &mut HeaderMap, version: Version) -> Stripped {
 struct Seen {
     connection: bool,
     te: bool,
+    framing: bool,
     other: bool,
     mesh: bool,
 }
@@ -74,9 +81,10 @@ impl Seen {
         match name.as_str().as_bytes() {
             b"connection" => self.connection = true,
             b"te" => self.te = true,
+            b"transfer-encoding" => self.framing = true,
             b"keep-alive"
             | b"proxy-connection"
-            | b"transfer-encoding"
+            | b"http2-settings"
             | b"upgrade"
             | b"proxy-authenticate"
             | b"proxy-authorization" => self.other = true,
@@ -105,15 +113,17 @@ fn strip_named(headers: &mut HeaderMap) -> bool {
     }
     if upgrade {
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-    } else {
-        headers.remove(HTTP2_SETTINGS);
     }
     upgrade
 }
 
 /// An upgrade to HTTP/2 is for one hop, and no server need follow it (RFC 9113 section 3.1).
 fn is_h2c(headers: &HeaderMap) -> bool {
-    headers.get(UPGRADE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"h2c"))
+    let protocols = headers.get_all(UPGRADE).iter().flat_map(|value| value.as_bytes().split(|b| *b == b','));
+    protocols.map(<[u8]>::trim_ascii).any(|protocol| {
+        let name = protocol.split(|b| *b == b'/').next().unwrap_or_default().trim_ascii();
+        [b"h2c".as_slice(), b"h2", b"http"].iter().any(|http| name.eq_ignore_ascii_case(http))
+    })
 }
 
 fn wants_trailers(value: &HeaderValue) -> bool {
@@ -122,7 +132,8 @@ fn wants_trailers(value: &HeaderValue) -> bool {
         .is_ok_and(|text| text.split(',').any(|token| token.trim().eq_ignore_ascii_case("trailers")))
 }
 
-fn strip_mesh(headers: &mut HeaderMap) {
+/// Takes out all fields of the mesh: trailers carry none.
+pub(crate) fn strip_mesh(headers: &mut HeaderMap) {
     let ours = |name: &&HeaderName| name.as_str().starts_with(HEADER_PREFIX);
     let names: Vec<HeaderName> = headers.keys().filter(ours).cloned().collect();
     for name in names {
@@ -204,6 +215,30 @@ mod tests {
         assert!(!check(&websocket, Version::HTTP_10, &[]).upgrade);
         let h2c = [("connection", "upgrade, http2-settings"), ("upgrade", "h2c"), ("http2-settings", "AAA")];
         assert!(!check(&h2c, Version::HTTP_11, &[]).upgrade);
+    }
+
+    #[test]
+    fn an_upgrade_to_http2_does_not_hide_behind_another() {
+        for upgrades in [
+            &["websocket", "h2c"][..],
+            &["websocket, H2C"],
+            &["websocket,h2"],
+            &["h2c "],
+            &["\t,h2c"],
+            &["websocket", "HTTP/2.0"],
+        ] {
+            let mut fields = vec![("connection", "upgrade"), ("http2-settings", "AAA")];
+            fields.extend(upgrades.iter().map(|value| ("upgrade", *value)));
+            assert!(!check(&fields, Version::HTTP_11, &[]).upgrade, "{upgrades:?}");
+        }
+        let websocket = [("connection", "upgrade"), ("upgrade", "websocket"), ("http2-settings", "AAA")];
+        check(&websocket, Version::HTTP_11, &websocket[..2]);
+    }
+
+    #[test]
+    fn a_length_beside_chunks_is_wrong() {
+        let both = [("content-length", "4"), ("transfer-encoding", "chunked"), ("x-kept", "1")];
+        check(&both, Version::HTTP_11, &both[2..]);
     }
 
     #[test]

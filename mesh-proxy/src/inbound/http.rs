@@ -2,7 +2,7 @@
 
 use std::{cell::Cell, rc::Rc, sync::Arc};
 
-use http::{Request, Response, StatusCode, Version};
+use http::{HeaderValue, Request, Response, StatusCode, Version, header::HOST, request::Parts};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use mesh_core::{edge::Direction, matching::RequestParts, protocol::Protocol, reason::Reason};
 
@@ -19,6 +19,7 @@ use crate::{
     net::Stream,
     pool::{Failure, Lease, Upstream, Wire},
     telemetry::EdgeStats,
+    worker::Open,
 };
 
 /// A connection that carries HTTP.
@@ -48,6 +49,9 @@ pub(super) async fn serve_http(callee: Callee, stream: Stream, http2: bool, wire
 
 async fn handle(server: Rc<Server>, mut request: Request<Incoming>) -> Response<ResponseBody> {
     let trusted = server.callee.caller.is_some();
+    let version = request.version();
+    // Before anything is decided: what is decided on is what the application sees.
+    let stripped = headers::strip(request.headers_mut(), version);
     let to = Audience { trusted, grpc: headers::is_grpc(request.headers()) };
     let edge = match server.authorise(&mut request) {
         Ok(edge) => edge,
@@ -57,12 +61,16 @@ async fn handle(server: Rc<Server>, mut request: Request<Incoming>) -> Response<
         }
     };
     let mut exchange = server.begin(edge, &request);
-    let version = request.version();
-    let stripped = headers::strip(request.headers_mut(), version);
+    let asked = stripped.upgrade.then(|| Asked::by(&server, &mut request));
+    if has_no_host(&request)
+        && let Ok(host) = HeaderValue::try_from(server.app.address().to_string())
+    {
+        // HTTP/1.0 had no Host; what is forwarded is HTTP/1.1.
+        request.headers_mut().insert(HOST, host);
+    }
     if let Some(id) = &server.callee.client_id {
         request.headers_mut().insert(MESH_CLIENT_ID, id.clone());
     }
-    let asked = stripped.upgrade.then(|| upgrade::requested(&mut request));
     if let Err(reason) = authority::write_for(&mut request, server.wire) {
         return refuse(exchange, reason, "", to);
     }
@@ -79,7 +87,7 @@ impl Server {
         if !self.counted.replace(true) {
             edge.connection();
         }
-        let mut exchange = Exchange::begin(edge);
+        let mut exchange = Exchange::begin(edge, request.method());
         let callee = &self.callee;
         exchange.log_request(&callee.worker.access_log, Direction::Inbound, Some(callee.peer.0), request);
         exchange
@@ -92,12 +100,12 @@ impl Server {
         if request.method() == http::Method::CONNECT {
             return Err(refused(Reason::BadRequest));
         }
-        authority::host(request).map_err(refused).or_else(|bad| match request.version() {
-            // HTTP/1.0 had no Host.
-            Version::HTTP_10 => Ok(""),
-            _ => Err(bad),
-        })?;
-        if callee.looks_at_paths() {
+        if !(request.version() == Version::HTTP_10 && has_no_host(request)) {
+            authority::host(request).map_err(refused)?;
+        }
+        // One configuration for all of it. Listeners stand only once there is one; without one nothing is let in.
+        let config = callee.worker.workload().ok_or_else(|| refused(Reason::DiscoveryUnavailable))?;
+        if config.policy.looks_at_paths(callee.port) {
             let path = authority::normal_path(request.uri()).map_err(refused)?;
             if path != request.uri().path() {
                 let path = path.into_owned();
@@ -110,10 +118,55 @@ impl Server {
             query: request.uri().query(),
             headers: request.headers(),
         };
-        let decided = callee.decide(Some(&parts), self.seen);
+        let decided = callee.decide_by(&config, Some(&parts), self.seen);
         match decided.verdict {
             Ok(()) => Ok(decided.edge),
             Err(reason) => Err((decided.edge, reason)),
+        }
+    }
+}
+
+/// No host at all, which only HTTP/1.0 allows.
+fn has_no_host<B>(request: &Request<B>) -> bool {
+    request.uri().authority().is_none() && !request.headers().contains_key(HOST)
+}
+
+/// A request for an upgrade: the caller's half, and what the request was, for policy to decide again.
+struct Asked {
+    server: Rc<Server>,
+    caller: OnUpgrade,
+    request: Parts,
+}
+
+impl Asked {
+    fn by(server: &Rc<Server>, request: &mut Request<Incoming>) -> Self {
+        let mut again = Request::new(());
+        *again.method_mut() = request.method().clone();
+        *again.uri_mut() = request.uri().clone();
+        *again.headers_mut() = request.headers().clone();
+        let caller = upgrade::requested(request);
+        Self { server: Rc::clone(server), caller, request: again.into_parts().0 }
+    }
+}
+
+/// Returns when policy no longer lets a request in that became a connection.
+async fn revoked(server: Rc<Server>, request: Parts) -> Reason {
+    let callee = &server.callee;
+    let mut changes = callee.worker.workload_changes();
+    let parts = RequestParts {
+        method: &request.method,
+        path: request.uri.path(),
+        query: request.uri.query(),
+        headers: &request.headers,
+    };
+    loop {
+        // At once too: policy may have changed since the request was let in.
+        if let Err(reason) = callee.decide(Some(&parts), server.seen).verdict {
+            return reason;
+        }
+        if changes.changed().await.is_err() {
+            // The last policy stays.
+            return std::future::pending().await;
         }
     }
 }
@@ -129,15 +182,17 @@ fn app_reason(failure: &Failure) -> Reason {
 fn respond(
     mut response: Response<Incoming>,
     lease: Lease,
-    asked: Option<OnUpgrade>,
+    asked: Option<Asked>,
     mut exchange: Exchange,
 ) -> Response<ResponseBody> {
     let version = response.version();
     let stripped = headers::strip(response.headers_mut(), version);
     exchange.head(response.status(), response.headers());
     match asked {
-        Some(caller) if response.status() == StatusCode::SWITCHING_PROTOCOLS && stripped.upgrade => {
-            upgrade::join(caller, response, lease, exchange)
+        Some(asked) if response.status() == StatusCode::SWITCHING_PROTOCOLS && stripped.upgrade => {
+            let open = Open::count(&asked.server.callee.worker, Direction::Inbound);
+            let revoked = revoked(asked.server, asked.request);
+            upgrade::join(asked.caller, response, lease, exchange, open, revoked)
         }
         _ => response.map(|body| ResponseBody::upstream(body, lease, exchange)),
     }

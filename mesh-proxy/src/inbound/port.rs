@@ -86,9 +86,19 @@ impl Callee {
             let edge = self.worker.bare_edge(Direction::Inbound, seen);
             return Verdict { verdict: Err(Reason::DiscoveryUnavailable), edge };
         };
+        self.decide_by(&config, request, seen)
+    }
+
+    /// Decides a call by the policy of `config`.
+    pub(super) fn decide_by(
+        &self,
+        config: &Arc<WorkloadConfig>,
+        request: Option<&RequestParts<'_>>,
+        seen: Protocol,
+    ) -> Verdict {
         let call = Call { source: self.caller.as_ref(), port: self.port, request };
         let decision = policy::decide(&config.policy, &call);
-        let edge = self.edge(&config, Some(decision.by), seen);
+        let edge = self.edge(config, Some(decision.by), seen);
         Verdict { verdict: decision.verdict, edge }
     }
 
@@ -98,12 +108,6 @@ impl Callee {
             Some(config) => self.edge(&config, None, seen),
             None => self.worker.bare_edge(Direction::Inbound, seen),
         }
-    }
-
-    /// True when paths must be normalised before policy sees them.
-    pub(super) fn looks_at_paths(&self) -> bool {
-        // A configuration that is not there lets nothing in, so its answer does not matter.
-        self.worker.workload().is_some_and(|config| config.policy.looks_at_paths(self.port))
     }
 
     fn edge(&self, config: &Arc<WorkloadConfig>, by: Option<&ObjectRef>, seen: Protocol) -> Arc<EdgeStats> {

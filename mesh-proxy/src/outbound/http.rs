@@ -28,7 +28,7 @@ use crate::{
     },
     net::{Prefixed, Stream},
     pool::{Failure, Lease, Wire},
-    worker::Worker,
+    worker::{Open, Worker},
 };
 
 /// Endpoints that are tried for one request, as long as nothing of it was sent.
@@ -117,7 +117,7 @@ impl Caller {
         edge: std::sync::Arc<crate::telemetry::EdgeStats>,
         request: &Request<Incoming>,
     ) -> Exchange {
-        let mut exchange = Exchange::begin(edge);
+        let mut exchange = Exchange::begin(edge, request.method());
         exchange.log_request(&self.worker.access_log, Direction::Outbound, Some(self.peer), request);
         exchange
     }
@@ -161,6 +161,9 @@ async fn forward(
         let exchange = caller.begin(table.edge(seen), &request);
         return refuse(exchange, Reason::UnknownDestination, text, to);
     }
+    let version = request.version();
+    // Before anything is decided: what is decided on is what is sent.
+    let stripped = headers::strip(request.headers_mut(), version);
     let choice = match choose(table, &mut request, seen) {
         Ok(choice) => choice,
         Err(nowhere) => {
@@ -169,13 +172,14 @@ async fn forward(
         }
     };
     let mut exchange = caller.begin(std::sync::Arc::clone(&choice.edge), &request);
-    let version = request.version();
-    let stripped = headers::strip(request.headers_mut(), version);
     let asked = stripped.upgrade.then(|| upgrade::requested(&mut request));
     let request = request.map(|body| RequestBody::new(body, &mut exchange));
     let sent = send(worker, table, choice, request, seen, asked.is_some(), &mut exchange).await;
     match sent {
-        Ok((response, lease, secured)) => respond(response, lease, secured, asked, exchange),
+        Ok((response, lease, reason)) => {
+            let asked = asked.map(|asked| (asked, worker));
+            respond(response, lease, reason, asked, exchange)
+        }
         Err(reason) => refuse(exchange, reason, "", to),
     }
 }
@@ -203,7 +207,8 @@ fn choose(
     table.choose(Some(&parts), seen)
 }
 
-/// Sends to the chosen endpoint, or to another one as long as nothing was sent.
+/// Sends to the chosen endpoint, or to another one as long as nothing was sent. With the response comes the reason that
+/// the peer's proxy gave.
 async fn send(
     worker: &Rc<Worker>,
     table: &Table,
@@ -212,7 +217,7 @@ async fn send(
     seen: Protocol,
     upgrade: bool,
     exchange: &mut Exchange,
-) -> Result<(Response<Incoming>, Lease, bool), Reason> {
+) -> Result<(Response<Incoming>, Lease, Option<Reason>), Reason> {
     let mut attempt = 1;
     loop {
         let secured = choice.endpoint.endpoint.identity.is_some();
@@ -224,12 +229,19 @@ async fn send(
         let mut flight = Flight::start(&choice.endpoint);
         match choice.endpoint.upstream.send(wire, epoch.as_deref(), request).await {
             Ok((response, mut lease)) => {
-                flight.answered();
+                // Only a proxy of the mesh can have said it: it strips what its application says in the mesh's name.
+                let reason = if secured { headers::take_reason(response.headers()) } else { None };
+                // An error is quickly made; it must not look like a quick answer.
+                if reason.is_some_and(|reason| reason.http_status().is_server_error()) {
+                    flight.failed();
+                } else {
+                    flight.answered();
+                }
                 lease.flight = Some(flight);
                 if lease.fresh {
                     choice.edge.connection();
                 }
-                return Ok((response, lease, secured));
+                return Ok((response, lease, reason));
             }
             Err(Failure { reason, unsent }) => {
                 flight.failed();
@@ -280,12 +292,10 @@ fn wire(worker: &Worker, declared: Protocol, seen: Protocol, secured: bool, upgr
 fn respond(
     mut response: Response<Incoming>,
     lease: Lease,
-    secured: bool,
-    asked: Option<OnUpgrade>,
+    reason: Option<Reason>,
+    asked: Option<(OnUpgrade, &Rc<Worker>)>,
     mut exchange: Exchange,
 ) -> Response<ResponseBody> {
-    // Only a proxy of the mesh can have said it: it strips what its application says in the mesh's name.
-    let reason = if secured { headers::take_reason(response.headers()) } else { None };
     let version = response.version();
     let stripped = headers::strip(response.headers_mut(), version);
     exchange.head(response.status(), response.headers());
@@ -294,8 +304,12 @@ fn respond(
         response.headers_mut().insert(MESH_REASON, http::HeaderValue::from_static(reason.code()));
     }
     match asked {
-        Some(caller) if response.status() == http::StatusCode::SWITCHING_PROTOCOLS && stripped.upgrade => {
-            upgrade::join(caller, response, lease, exchange)
+        Some((caller, worker))
+            if response.status() == http::StatusCode::SWITCHING_PROTOCOLS && stripped.upgrade =>
+        {
+            let open = Open::count(worker, Direction::Outbound);
+            // Policy is the other side's.
+            upgrade::join(caller, response, lease, exchange, open, std::future::pending())
         }
         _ => response.map(|body| ResponseBody::upstream(body, lease, exchange)),
     }

@@ -6,9 +6,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::{Request, Response};
+use http::{
+    HeaderValue, Request, Response,
+    header::{CONTENT_LENGTH, TRANSFER_ENCODING},
+};
 use hyper::{
-    body::Incoming,
+    body::{Body as _, Incoming},
     client::conn::http1::{self, SendRequest},
 };
 use hyper_util::rt::TokioIo;
@@ -102,6 +105,7 @@ pub(super) async fn send(
 ) -> Result<(Response<Incoming>, super::Lease), Failure> {
     let generation = upstream.generation(epoch);
     let mut only_fresh = false;
+    frame(&mut request);
     loop {
         let idle = if only_fresh { None } else { upstream.h1.take(generation, upstream.keep_idle) };
         let (mut connection, fresh) = match idle {
@@ -132,6 +136,15 @@ pub(super) async fn send(
                 },
             },
         }
+    }
+}
+
+/// Says how a body without a length is framed. Left to itself, hyper sends none with GET and its like.
+fn frame(request: &mut Request<RequestBody>) {
+    let body = request.body();
+    let sized = body.is_empty() || body.size_hint().exact().is_some();
+    if !sized && !request.headers().contains_key(CONTENT_LENGTH) {
+        request.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
 }
 

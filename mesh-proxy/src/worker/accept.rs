@@ -111,14 +111,15 @@ fn take(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, listener: &Arc
     });
 }
 
-/// An accepted connection, counted as long as it lives.
-struct Open {
+/// An accepted connection, or what became of one, counted as long as it lives.
+pub(crate) struct Open {
     worker: Rc<Worker>,
     direction: Direction,
 }
 
 impl Open {
-    fn count(worker: &Rc<Worker>, direction: Direction) -> Self {
+    /// Counts one.
+    pub(crate) fn count(worker: &Rc<Worker>, direction: Direction) -> Self {
         worker.connections.set(worker.connections.get() + 1);
         worker.shard.connection_opened(direction);
         Self { worker: Rc::clone(worker), direction }

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper that fails ends its test")]
 
+mod framing;
 mod http1;
 mod http2;
 mod limits;
@@ -9,3 +10,4 @@ mod mesh;
 mod policy;
 mod tcp;
 mod trust;
+mod tunnels;

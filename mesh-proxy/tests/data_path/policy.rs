@@ -152,6 +152,38 @@ async fn weights_split_and_endpoints_share() {
     assert_eq!(apps[0].requests(), before);
 }
 
+/// Errors are quickly made; they must not look like quick answers.
+#[tokio::test]
+async fn an_endpoint_that_fails_attracts_no_traffic() {
+    let mesh = Mesh::start().await;
+    let service = ServicePort::new("shop", "catalog", 8080);
+    let (mut apps, mut endpoints, mut sides) = (Vec::new(), Vec::new(), Vec::new());
+    for at in 0..2 {
+        let app = HttpApp::start("catalog", fresh_addr(0)).await;
+        let mut config = mesh.workload(&format!("catalog-{at}"));
+        serves(&mut config, 8080, Protocol::Http1, app.address(), &service);
+        endpoints.push(endpoint(&config, 8080, Protocol::Http1));
+        sides.push(mesh.proxy(config, |_| ()).await);
+        apps.push(app);
+    }
+    mesh.service(&service, Protocol::Http1, &endpoints);
+    apps.remove(0).stop().await;
+    let client = mesh.proxy(mesh.workload("client"), |_| ()).await;
+    let mut connection = client.http1().await;
+    let mut failed = 0;
+    for _ in 0..50 {
+        let response = connection.get("/?delay_ms=5", "catalog").await.unwrap();
+        match reason(&response) {
+            None => assert_eq!(response.status(), StatusCode::OK),
+            other => {
+                assert_eq!(other, Some(Reason::AppUnavailable));
+                failed += 1;
+            }
+        }
+    }
+    assert!(failed <= 3, "{failed} of 50 went to the endpoint without an application");
+}
+
 async fn connection_get(client: &crate::mesh::Side) {
     assert_eq!(client.http1().await.get("/", "catalog").await.unwrap().status(), StatusCode::OK);
 }
