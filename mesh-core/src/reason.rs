@@ -112,6 +112,9 @@ reasons! {
     /// The proxy is shutting down.
     ShuttingDown = "SHUTTING_DOWN", SERVICE_UNAVAILABLE, Unavailable,
         "try again: another endpoint will answer";
+    /// The peer's certificate expired, or its root was withdrawn, while the connection stood.
+    PeerNotTrusted = "PEER_NOT_TRUSTED", BAD_GATEWAY, Unavailable,
+        "connections are made anew; if this repeats, check that the peer's proxy reaches the controller and renews its certificate";
 }
 
 impl Reason {

@@ -247,7 +247,8 @@ impl Parts {
         tasks.spawn(identity::run(self.keeper, Arc::clone(config)));
         tasks.spawn(control::run(self.control, self.instance));
         tasks.spawn(telemetry::run(self.telemetry, Arc::clone(config), channel));
-        tasks.spawn(listeners::run(Arc::clone(config), workload, self.listeners, self.progress));
+        let drain = self.drain.subscribe();
+        tasks.spawn(listeners::run(Arc::clone(config), drain, workload, self.listeners, self.progress));
     }
 }
 

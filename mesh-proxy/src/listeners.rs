@@ -16,7 +16,12 @@ use mesh_core::{
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{sync::watch, time::timeout};
 
-use crate::config::{Config, Mode};
+use crate::{
+    config::{Config, Mode},
+    drain::Drain,
+    http::serve::draining,
+    net::keepalive,
+};
 
 /// Connections that wait to be accepted, per listener.
 const BACKLOG: i32 = 1024;
@@ -38,6 +43,18 @@ pub(crate) enum Role {
     InboundPort(Arc<InboundPort>),
     /// Calls to the workload, by original destination (transparent mode).
     InboundTransparent,
+}
+
+impl Role {
+    /// Its name, for people and tools.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::OutboundHttp => "outbound-http",
+            Self::OutboundTcp(_) => "outbound-tcp",
+            Self::OutboundTransparent => "outbound",
+            Self::InboundPort(_) | Self::InboundTransparent => "inbound",
+        }
+    }
 }
 
 /// One listening socket.
@@ -80,6 +97,8 @@ pub(crate) fn bind(what: &'static str, address: SocketAddr) -> Result<TcpListene
         }
         socket.set_nonblocking(true)?;
         socket.bind(&address.into())?;
+        // Accepted connections inherit it.
+        socket.set_tcp_keepalive(&keepalive())?;
         socket.listen(BACKLOG)?;
         Ok(socket.into())
     };
@@ -133,9 +152,11 @@ impl Progress {
     }
 }
 
-/// Keeps the listeners as the workload's configuration says. Runs for ever.
+/// Keeps the listeners as the workload's configuration says. When the proxy drains it closes all of them, so that new
+/// connections are refused at once, and ends.
 pub(crate) async fn run(
     config: Arc<Config>,
+    mut drain: watch::Receiver<Drain>,
     mut workload: watch::Receiver<Option<Arc<WorkloadConfig>>>,
     listeners: watch::Sender<Listeners>,
     progress: watch::Sender<Progress>,
@@ -162,10 +183,12 @@ pub(crate) async fn run(
                 changed
             });
         }
-        if let Ok(Err(_)) = timeout(wait, workload.changed()).await {
-            return;
+        tokio::select! {
+            () = draining(&mut drain) => break,
+            changed = timeout(wait, workload.changed()) => if let Ok(Err(_)) = changed { break },
         }
     }
+    listeners.send_replace(Listeners::from([]));
 }
 
 /// What the configuration asks for in explicit mode.
@@ -191,6 +214,12 @@ fn follow(
     let mut now: Vec<Arc<BoundListener>> = fixed.to_vec();
     let mut taken = HashSet::new();
     for (role, address) in wanted {
+        if fixed.iter().any(|l| l.address.0 == address) {
+            problems.push(format!(
+                "a listener of the workload wants {address}, where the proxy itself listens: change its port or listenPort"
+            ));
+            continue;
+        }
         if !taken.insert(address) {
             problems
                 .push(format!("two listeners of the workload want {address}: change a port or a listenPort"));
@@ -255,6 +284,28 @@ mod tests {
         let third = listeners.borrow().clone();
         assert!(!Arc::ptr_eq(&second[1], &third[1]));
         assert_eq!(third[1].role, port(1, "renamed"));
+    }
+
+    #[test]
+    fn the_address_of_the_proxy_itself_is_not_given_away() {
+        let fixed = vec![bound(Role::OutboundHttp, "test", ([127, 66, 0, 6], 0).into()).unwrap()];
+        let listeners = watch::Sender::new(Listeners::from(fixed.clone()));
+        let problems = follow(&fixed, vec![(port(1, "a"), fixed[0].address.0)], &listeners);
+        assert!(problems.len() == 1 && problems[0].contains("the proxy itself"), "{problems:?}");
+        assert!(listeners.borrow().len() == 1 && Arc::ptr_eq(&listeners.borrow()[0], &fixed[0]));
+    }
+
+    #[tokio::test]
+    async fn accepted_connections_are_probed() {
+        let listener = bind("test", ([127, 66, 0, 7], 0).into()).unwrap();
+        let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+        let dialled = crate::net::dial::dial(listener.local_addr().unwrap(), None).await.unwrap();
+        let crate::net::Stream::Tcp(dialled) = dialled else { panic!("plaintext was dialled") };
+        let (accepted, _) = listener.accept().await.unwrap();
+        for socket in [socket2::SockRef::from(&accepted), socket2::SockRef::from(dialled.get_ref())] {
+            assert!(socket.keepalive().unwrap());
+            assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(60));
+        }
     }
 
     #[test]

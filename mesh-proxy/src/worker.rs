@@ -4,6 +4,7 @@
 
 mod accept;
 mod latest;
+mod trust;
 
 use std::{
     cell::{Cell, RefCell},
@@ -47,6 +48,8 @@ use self::latest::Latest;
 const SWEEP: Duration = Duration::from_secs(2);
 /// How long connections to the application stay idle: common servers close them after 5 s.
 const KEEP_APP_IDLE: Duration = Duration::from_secs(4);
+/// How long connections to an address of the application are kept that nobody calls.
+const KEEP_APP: Duration = Duration::from_secs(60);
 /// Addresses of the application that are kept; more are used without keeping.
 const MAX_APPS: usize = 64;
 
@@ -84,10 +87,17 @@ pub(crate) struct Worker {
     pub endpoints: Endpoints,
     workload: Latest<WorkloadConfig>,
     tls: Latest<TlsEpoch>,
-    apps: RefCell<HashMap<SocketAddr, Rc<Upstream>>>,
+    apps: RefCell<HashMap<SocketAddr, App>>,
     drain: watch::Receiver<Drain>,
     connections: Cell<usize>,
     last_ended: Notify,
+}
+
+/// Connections to one address of the application.
+struct App {
+    upstream: Rc<Upstream>,
+    /// When somebody last held it.
+    used: Instant,
 }
 
 impl Worker {
@@ -187,23 +197,32 @@ impl Worker {
     pub(crate) fn app(&self, address: SocketAddr) -> Rc<Upstream> {
         let mut apps = self.apps.borrow_mut();
         if let Some(app) = apps.get(&address) {
-            return Rc::clone(app);
+            return Rc::clone(&app.upstream);
         }
-        let app = Upstream::new(address, None, KEEP_APP_IDLE);
+        let upstream = Upstream::new(address, None, KEEP_APP_IDLE);
         if apps.len() < MAX_APPS {
-            apps.insert(address, Rc::clone(&app));
+            apps.insert(address, App { upstream: Rc::clone(&upstream), used: Instant::now() });
         }
-        app
+        upstream
     }
 
     fn sweep(&self) {
         let now = Instant::now();
         self.destinations.sweep(now);
         self.endpoints.sweep(now);
-        for app in self.apps.borrow().values() {
-            app.sweep(now);
-        }
+        sweep_apps(&mut self.apps.borrow_mut(), now);
     }
+}
+
+/// Closes what was idle for too long, and forgets addresses that no connection has used for a while.
+fn sweep_apps(apps: &mut HashMap<SocketAddr, App>, now: Instant) {
+    apps.retain(|_, app| {
+        app.upstream.sweep(now);
+        if Rc::strong_count(&app.upstream) > 1 {
+            app.used = now;
+        }
+        now.saturating_duration_since(app.used) < KEEP_APP
+    });
 }
 
 /// Runs until drained. Called inside a `LocalSet` on the worker's thread.
@@ -236,5 +255,31 @@ impl Worker {
         while self.connections.get() > 0 {
             self.last_ended.notified().await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_the_application_are_forgotten_when_nobody_calls_them() {
+        let begin = Instant::now();
+        let mut apps = HashMap::new();
+        for port in [1, 2] {
+            let address = SocketAddr::from(([127, 0, 0, 1], port));
+            let upstream = Upstream::new(address, None, KEEP_APP_IDLE);
+            apps.insert(address, App { upstream, used: begin });
+        }
+        let held = apps.values().next().map(|app| Rc::clone(&app.upstream)).unwrap();
+        sweep_apps(&mut apps, begin + KEEP_APP / 2);
+        assert_eq!(apps.len(), 2);
+        sweep_apps(&mut apps, begin + KEEP_APP);
+        assert_eq!(apps.keys().copied().collect::<Vec<_>>(), [held.address()]);
+        drop(held);
+        sweep_apps(&mut apps, begin + KEEP_APP + KEEP_APP / 2);
+        assert_eq!(apps.len(), 1, "kept for a while");
+        sweep_apps(&mut apps, begin + KEEP_APP * 2);
+        assert!(apps.is_empty());
     }
 }

@@ -151,9 +151,9 @@ fn edge(key: &EdgeKey, counts: &EdgeCounts) -> Value {
 pub(super) fn status(state: &State) -> Value {
     let missing = health::missing(state);
     let listeners = state.listeners.borrow();
-    let listeners = listeners.iter().map(
-        |listener| json!({"address": listener.address.to_string(), "role": format!("{:?}", listener.role)}),
-    );
+    let listeners = listeners
+        .iter()
+        .map(|listener| json!({"address": listener.address.to_string(), "role": listener.role.name()}));
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "workload": state.config.workload.to_string(),

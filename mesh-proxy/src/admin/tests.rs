@@ -48,6 +48,8 @@ async fn admin_reads_and_never_changes() {
         assert_eq!(status, 200, "{path}");
         serde_json::from_str::<serde_json::Value>(&body).unwrap();
     }
+    let status: serde_json::Value = serde_json::from_str(&get(at, "/status").await.1).unwrap();
+    assert_eq!(status["listeners"][0]["role"], "outbound-http");
     let connect = || async { TcpStream::connect(at).await.unwrap() };
     assert_eq!(ask(connect().await, "POST /drain").await.0, 405);
     assert_eq!(get(at, "/drain").await.0, 404);

@@ -133,6 +133,8 @@ impl Session<'_> {
         requests: mpsc::Sender<WatchRequest>,
     ) -> Result<(), SessionError> {
         let mut epochs = self.shared.keeper.epochs();
+        // It may have been renewed while this stream was being opened.
+        epochs.mark_changed();
         let mut sweep = interval(SWEEP);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {

@@ -7,7 +7,7 @@ use std::{io, time::Duration};
 use bytes::{Bytes, BytesMut};
 use tokio::{io::AsyncReadExt, net::TcpStream, time::timeout};
 
-pub(crate) use self::parse::{Detected, classify};
+pub(crate) use self::parse::{Detected, PREFACE, classify};
 
 /// How long a connection may take to say what it speaks.
 pub(crate) const DETECT_TIMEOUT: Duration = Duration::from_secs(5);

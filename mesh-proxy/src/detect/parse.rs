@@ -7,7 +7,7 @@ use rustls::server::Acceptor;
 pub(crate) const MAX_BYTES: usize = 16 * 1024;
 
 /// Connection preface of HTTP/2 (RFC 9113 section 3.4).
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(crate) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Longest method that is taken for HTTP.
 const MAX_METHOD: usize = 24;

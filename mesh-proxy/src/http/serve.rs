@@ -32,6 +32,8 @@ where
     H: Fn(Request<Incoming>) -> F + 'static,
     F: Future<Output = Response<ResponseBody>>,
 {
+    // In a box: rarely polled, and small without it.
+    let ending = Box::pin(worker.ending(direction, io.caller()));
     let service = service_fn(move |request| {
         let response = handle(request);
         async move { Ok::<_, Infallible>(response.await) }
@@ -40,10 +42,9 @@ where
     builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(MAX_HEAD);
     builder.auto_date_header(false).half_close(false);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service).with_upgrades());
-    let mut drain = worker.drain();
     let outcome = tokio::select! {
         outcome = connection.as_mut() => outcome,
-        () = draining(&mut drain) => {
+        () = ending => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
@@ -57,6 +58,8 @@ where
     H: Fn(Request<Incoming>) -> F + 'static,
     F: Future<Output = Response<ResponseBody>> + 'static,
 {
+    // In a box: rarely polled, and small without it.
+    let ending = Box::pin(worker.ending(direction, io.caller()));
     let service = service_fn(move |request| {
         let response = handle(request);
         async move { Ok::<_, Infallible>(response.await) }
@@ -71,10 +74,9 @@ where
         .keep_alive_interval(Duration::from_secs(30))
         .auto_date_header(false);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service));
-    let mut drain = worker.drain();
     let outcome = tokio::select! {
         outcome = connection.as_mut() => outcome,
-        () = draining(&mut drain) => {
+        () = ending => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }

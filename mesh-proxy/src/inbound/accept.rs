@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, rc::Rc, time::Duration};
 
+use bytes::Bytes;
 use mesh_core::{
     addr::{ListenAddr, PeerAddr},
     config::InboundPort,
@@ -10,7 +11,11 @@ use mesh_core::{
     protocol::{MeshAlpn, Protocol},
     reason::Reason,
 };
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _},
+    net::TcpStream,
+    time::{sleep, timeout},
+};
 use tokio_rustls::TlsAcceptor;
 
 use super::{
@@ -19,14 +24,17 @@ use super::{
     tcp,
 };
 use crate::{
-    detect::{DETECT_TIMEOUT, Detected},
+    detect::{DETECT_TIMEOUT, Detected, PREFACE},
+    http::serve::draining,
     net::{Prefixed, Stream, original::original_destination},
     pool::Wire,
     tls::peer_identity,
     worker::Worker,
 };
 
-/// How long a TLS handshake may take.
+/// How long a caller may take for its HTTP/2 preface once the proxy drains.
+const PREFACE_DRAIN: Duration = Duration::from_secs(1);
+/// How long a TLS handshake may take, and after it the HTTP/2 preface.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a caller in plaintext may be silent on a port that is declared opaque before the server is let speak first.
 const OPAQUE_WAIT: Duration = Duration::from_secs(1);
@@ -148,7 +156,34 @@ async fn accept(worker: &Rc<Worker>, stream: Prefixed) -> Result<(Stream, Spiffe
         tracing::debug!(%error, "peer without an identity");
         Reason::TlsHandshakeFailed
     })?;
-    Ok((Stream::Accepted(Box::new(accepted)), caller, alpn))
+    let mut accepted = Box::new(Prefixed::new(accepted, Bytes::new()));
+    if matches!(alpn, MeshAlpn::H2 | MeshAlpn::H1OverH2) {
+        read_preface(worker, &mut accepted).await?;
+    }
+    Ok((Stream::Accepted(accepted, epoch.roots_hash), caller, alpn))
+}
+
+/// Reads the connection preface, to be read again: HTTP/2 would wait for it for ever, even when the proxy drains.
+async fn read_preface<S>(worker: &Worker, stream: &mut Prefixed<S>) -> Result<(), Reason>
+where
+    S: AsyncRead + Unpin,
+{
+    let mut drain = worker.drain();
+    let too_late = async {
+        // What is on its way still counts.
+        draining(&mut drain).await;
+        sleep(PREFACE_DRAIN).await;
+    };
+    let mut preface = [0; PREFACE.len()];
+    tokio::select! {
+        read = timeout(HANDSHAKE_TIMEOUT, stream.read_exact(&mut preface)) => match read {
+            Ok(Ok(_)) if preface == *PREFACE => {}
+            _ => return Err(Reason::BadRequest),
+        },
+        () = too_late => return Err(Reason::ShuttingDown),
+    }
+    stream.unread(Bytes::from_static(PREFACE));
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! Bytes to the application, carried without being looked into, as long as policy allows.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
-use mesh_core::{edge::Direction, protocol::Protocol, reason::Reason};
+use mesh_core::{config::WorkloadConfig, edge::Direction, protocol::Protocol, reason::Reason};
+use tokio::sync::watch;
 
 use super::port::{Callee, Verdict};
 use crate::{
@@ -14,9 +15,13 @@ use crate::{
     telemetry::{EdgeStats, Outcome, access_log::Entry},
 };
 
+type Changes = watch::Receiver<Option<Arc<WorkloadConfig>>>;
+
 /// Carries a connection: authorised before the application is dialled, and again whenever policy changes.
 pub(super) async fn carry(callee: &Callee, mut stream: Stream) {
     let began = Instant::now();
+    // Before the first decision, so that no change is missed while the application is dialled.
+    let changes = callee.worker.workload_changes();
     let Verdict { verdict, edge } = callee.decide(None, Protocol::Opaque);
     let counts = Counts::default();
     let mut ended = Ended { callee, edge, began, counts: &counts, reason: Some(Reason::ShuttingDown) };
@@ -27,17 +32,19 @@ pub(super) async fn carry(callee: &Callee, mut stream: Stream) {
     let Ok(mut app) = Box::pin(dial(callee.app, None)).await else {
         return ended.because(Some(Reason::AppUnavailable));
     };
+    let overdue = Box::pin(callee.worker.overdue(stream.caller()));
     tokio::select! {
+        biased;
+        reason = revoked(callee, changes) => ended.because(Some(reason)),
+        reason = overdue => ended.because(Some(reason)),
         outcome = bidirectional(&mut stream, &mut app, &counts) => {
             ended.because(outcome.is_err().then_some(Reason::UpstreamReset));
         }
-        reason = revoked(callee) => ended.because(Some(reason)),
     }
 }
 
 /// Returns when policy no longer lets the connection in.
-async fn revoked(callee: &Callee) -> Reason {
-    let mut changes = callee.worker.workload_changes();
+async fn revoked(callee: &Callee, mut changes: Changes) -> Reason {
     loop {
         if changes.changed().await.is_err() {
             // The last policy stays.
@@ -52,7 +59,7 @@ async fn revoked(callee: &Callee) -> Reason {
 /// A connection that ends; counted when it is dropped, whatever happened.
 struct Ended<'a> {
     callee: &'a Callee,
-    edge: std::sync::Arc<EdgeStats>,
+    edge: Arc<EdgeStats>,
     began: Instant,
     counts: &'a Counts,
     reason: Option<Reason>,
@@ -79,7 +86,7 @@ impl Drop for Ended<'_> {
         if log.enabled() {
             log.write(Entry {
                 direction: Direction::Inbound,
-                edge: Some(std::sync::Arc::clone(&self.edge)),
+                edge: Some(Arc::clone(&self.edge)),
                 peer: Some(self.callee.peer.0),
                 upstream: Some(self.callee.app),
                 method: None,

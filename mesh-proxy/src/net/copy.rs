@@ -5,18 +5,25 @@
 
 use std::{
     cell::Cell,
-    future::poll_fn,
+    future::{Future, poll_fn},
     io,
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Sleep, sleep},
+};
 
 /// Size with which a buffer begins, in bytes.
 const SMALL: usize = 4 * 1024;
 /// Size to which a buffer grows once a read has filled it, in bytes.
 const LARGE: usize = 64 * 1024;
+
+/// How long nothing may come once one direction has ended: the side that has said all may be gone unnoticed.
+const HALF_CLOSED_IDLE: Duration = Duration::from_secs(600);
 
 /// Bytes carried so far; readable while the copy runs.
 #[derive(Debug, Default)]
@@ -30,19 +37,59 @@ pub(crate) struct Counts {
 /// Copies between `a` and `b` until both directions have ended.
 ///
 /// # Errors
-/// The first error of either side; the other direction is cut then.
+/// The first error of either side; the other direction is cut then. `TimedOut`: one direction has ended, and nothing
+/// came in the other for ten minutes.
 pub(crate) async fn bidirectional<A, B>(a: &mut A, b: &mut B, counts: &Counts) -> io::Result<()>
 where
     A: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
 {
+    copy(a, b, counts, HALF_CLOSED_IDLE).await
+}
+
+async fn copy<A, B>(a: &mut A, b: &mut B, counts: &Counts, half_closed_idle: Duration) -> io::Result<()>
+where
+    A: AsyncRead + AsyncWrite + Unpin,
+    B: AsyncRead + AsyncWrite + Unpin,
+{
     let (mut forth, mut back) = (Half::default(), Half::default());
+    let mut idle = Idle { limit: half_closed_idle, timer: None, seen: 0 };
     poll_fn(|cx| {
         let one = forth.poll(cx, a, b, &counts.forth)?;
         let other = back.poll(cx, b, a, &counts.back)?;
-        if one.is_ready() && other.is_ready() { Poll::Ready(Ok(())) } else { Poll::Pending }
+        match (one.is_ready(), other.is_ready()) {
+            (true, true) => Poll::Ready(Ok(())),
+            (false, false) => Poll::Pending,
+            _ => idle.poll(cx, counts),
+        }
     })
     .await
+}
+
+/// Limits how long a half-closed connection stays without bytes.
+struct Idle {
+    limit: Duration,
+    /// Begins when one direction has ended, which most connections never see.
+    timer: Option<Pin<Box<Sleep>>>,
+    /// Bytes when it began.
+    seen: u64,
+}
+
+impl Idle {
+    fn poll(&mut self, cx: &mut Context<'_>, counts: &Counts) -> Poll<io::Result<()>> {
+        loop {
+            let carried = counts.forth.get() + counts.back.get();
+            let timer = self.timer.get_or_insert_with(|| {
+                self.seen = carried;
+                Box::pin(sleep(self.limit))
+            });
+            ready!(timer.as_mut().poll(cx));
+            if carried == self.seen {
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+            self.timer = None;
+        }
+    }
 }
 
 /// One direction.
@@ -176,6 +223,30 @@ mod tests {
         drop(client);
         drop(server);
         bidirectional(&mut near, &mut far, &counts).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_half_closed_connection_is_not_kept_for_ever() {
+        let (mut client, mut near) = duplex(1000);
+        let (mut far, mut server) = duplex(1000);
+        let counts = Counts::default();
+        let idle = Duration::from_millis(400);
+        client.shutdown().await.unwrap();
+        let talk = async {
+            // Slow, but alive.
+            for _ in 0..3 {
+                sleep(idle / 2).await;
+                server.write_all(b"still here").await.unwrap();
+            }
+            std::future::pending::<()>().await;
+        };
+        let began = tokio::time::Instant::now();
+        let error = tokio::select! {
+            copied = copy(&mut near, &mut far, &counts, idle) => copied.unwrap_err(),
+            () = talk => unreachable!(),
+        };
+        assert_eq!((error.kind(), counts.back.get()), (io::ErrorKind::TimedOut, 30));
+        assert!(began.elapsed() > idle * 2, "{:?}", began.elapsed());
     }
 
     #[test]

@@ -4,10 +4,11 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use mesh_core::reason::Reason;
 use rustls::{ClientConfig, pki_types::ServerName};
+use socket2::SockRef;
 use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::TlsConnector;
 
-use super::Stream;
+use super::{Stream, keepalive};
 use crate::tls::handshake_reason;
 
 /// How long connecting may take, TLS handshake included.
@@ -34,6 +35,7 @@ async fn connect(address: SocketAddr, tls: Option<Arc<ClientConfig>>) -> Result<
     })?;
     // Without it small requests wait for the acknowledgement of others; failing to set it harms nobody.
     let _ = tcp.set_nodelay(true);
+    let _ = SockRef::from(&tcp).set_tcp_keepalive(&keepalive());
     let Some(config) = tls else { return Ok(Stream::tcp(tcp)) };
     // An address as name: no SNI. Who the peer must be stands in the configuration's verifier.
     let name = ServerName::IpAddress(address.ip().into());

@@ -5,4 +5,16 @@ pub(crate) mod dial;
 pub(crate) mod original;
 mod stream;
 
+use std::time::Duration;
+
+use socket2::TcpKeepalive;
+
 pub(crate) use self::stream::{Prefixed, Stream};
+
+/// A peer whose host is gone is noticed within two minutes, however idle the connection is.
+pub(crate) fn keepalive() -> TcpKeepalive {
+    TcpKeepalive::new()
+        .with_time(Duration::from_secs(60))
+        .with_interval(Duration::from_secs(15))
+        .with_retries(4)
+}

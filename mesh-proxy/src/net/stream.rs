@@ -13,17 +13,30 @@ use tokio::{
 };
 use tokio_rustls::{client, server};
 
-/// A TCP connection whose first bytes were read already and are read again.
+use crate::tls::{Credentials, RootsHash, Side};
+
+/// A connection whose first bytes were read already and are read again.
 #[derive(Debug)]
-pub(crate) struct Prefixed {
+pub(crate) struct Prefixed<S = TcpStream> {
     prefix: Bytes,
-    inner: TcpStream,
+    inner: S,
 }
 
-impl Prefixed {
+impl<S> Prefixed<S> {
     /// `prefix` are the bytes that were read from `inner`.
-    pub(crate) fn new(inner: TcpStream, prefix: Bytes) -> Self {
+    pub(crate) fn new(inner: S, prefix: Bytes) -> Self {
         Self { prefix, inner }
+    }
+
+    /// Bytes that were read are to be read again; nothing else is waiting to be.
+    pub(crate) fn unread(&mut self, bytes: Bytes) {
+        self.prefix = bytes;
+    }
+
+    /// The connection itself.
+    #[cfg(test)]
+    pub(crate) fn get_ref(&self) -> &S {
+        &self.inner
     }
 }
 
@@ -32,8 +45,8 @@ impl Prefixed {
 pub(crate) enum Stream {
     /// Plain TCP.
     Tcp(Prefixed),
-    /// TLS, the peer dialled.
-    Accepted(Box<server::TlsStream<Prefixed>>),
+    /// TLS, the peer dialled; its chain was verified under these roots.
+    Accepted(Box<Prefixed<server::TlsStream<Prefixed>>>, RootsHash),
     /// TLS, this side dialled.
     Dialled(Box<client::TlsStream<TcpStream>>),
 }
@@ -43,9 +56,27 @@ impl Stream {
     pub(crate) fn tcp(inner: TcpStream) -> Self {
         Self::Tcp(Prefixed::new(inner, Bytes::new()))
     }
+
+    /// What the caller authenticated with; None: this is no connection that a peer made with mesh TLS.
+    pub(crate) fn caller(&self) -> Option<Credentials> {
+        match self {
+            Self::Accepted(io, roots) => {
+                Credentials::new(Side::Caller, io.inner.get_ref().1.peer_certificates(), *roots)
+            }
+            Self::Tcp(_) | Self::Dialled(_) => None,
+        }
+    }
+
+    /// What the dialled peer authenticated with, verified under `roots`; None: it is plaintext.
+    pub(crate) fn callee(&self, roots: RootsHash) -> Option<Credentials> {
+        match self {
+            Self::Dialled(io) => Credentials::new(Side::Callee, io.get_ref().1.peer_certificates(), roots),
+            Self::Tcp(_) | Self::Accepted(..) => None,
+        }
+    }
 }
 
-impl AsyncRead for Prefixed {
+impl<S: AsyncRead + Unpin> AsyncRead for Prefixed<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -65,7 +96,7 @@ impl AsyncRead for Prefixed {
     }
 }
 
-impl AsyncWrite for Prefixed {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Prefixed<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.inner).poll_write(cx, buf)
     }
@@ -96,7 +127,7 @@ macro_rules! delegate {
     ($self:ident, $method:ident, $($arg:expr),*) => {
         match $self.get_mut() {
             Stream::Tcp(io) => Pin::new(io).$method($($arg),*),
-            Stream::Accepted(io) => Pin::new(io.as_mut()).$method($($arg),*),
+            Stream::Accepted(io, _) => Pin::new(io.as_mut()).$method($($arg),*),
             Stream::Dialled(io) => Pin::new(io.as_mut()).$method($($arg),*),
         }
     };
@@ -124,7 +155,7 @@ impl AsyncWrite for Stream {
     fn is_write_vectored(&self) -> bool {
         match self {
             Self::Tcp(io) => io.is_write_vectored(),
-            Self::Accepted(io) => io.is_write_vectored(),
+            Self::Accepted(io, _) => io.is_write_vectored(),
             Self::Dialled(io) => io.is_write_vectored(),
         }
     }

@@ -54,7 +54,11 @@ impl Destinations {
     /// Forgets what nobody has used for a while, which ends the subscription.
     pub(crate) fn sweep(&self, now: Instant) {
         self.known.borrow_mut().retain(|_, destination| {
-            Rc::strong_count(destination) > 1 || now.saturating_duration_since(destination.used.get()) < KEEP
+            // Connections hold it; their requests do not note each use.
+            if Rc::strong_count(destination) > 1 {
+                destination.used.set(now);
+            }
+            now.saturating_duration_since(destination.used.get()) < KEEP
         });
     }
 }
@@ -114,5 +118,32 @@ impl Destination {
     /// Notes that a connection used it, so that it stays.
     pub(crate) fn touch(&self) {
         self.used.set(Instant::now());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_connection_holds_counts_as_used() {
+        let begin = Instant::now();
+        let (_sender, receiver) = watch::channel(DestinationState::Pending);
+        let held = Rc::new(Destination {
+            receiver: RefCell::new(receiver),
+            table: RefCell::default(),
+            used: Cell::new(begin),
+        });
+        let destinations = Destinations::default();
+        let key = DestinationKey::Host("catalog".parse().unwrap());
+        destinations.known.borrow_mut().insert(key, Rc::clone(&held));
+        let kept = |after: Duration| {
+            destinations.sweep(begin + after);
+            destinations.known.borrow().len()
+        };
+        assert_eq!(kept(KEEP * 2), 1);
+        drop(held);
+        assert_eq!(kept(KEEP * 2 + KEEP / 2), 1, "its last connection has just ended");
+        assert_eq!(kept(KEEP * 3), 0);
     }
 }

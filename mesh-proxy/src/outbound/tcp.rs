@@ -24,6 +24,7 @@ use crate::{
         dial::dial,
     },
     telemetry::{EdgeStats, Outcome, access_log::Entry},
+    tls::Credentials,
     worker::Worker,
 };
 
@@ -48,12 +49,12 @@ pub(super) async fn carry(worker: &Rc<Worker>, stream: Stream, peer: PeerAddr, d
         Err(reason) => return refuse(worker, peer, reason),
     };
     match connect(worker, &table).await {
-        Ok((upstream, choice, mut flight)) => {
+        Ok(Connected { stream: upstream, credentials, choice, mut flight }) => {
             choice.edge.connection();
             flight.answered();
             let upstream_address = Some(choice.endpoint.upstream.address());
             let ended = Ended { worker, edge: choice.edge, peer, upstream: upstream_address, began };
-            copy(stream, upstream, ended).await;
+            copy(stream, upstream, credentials, ended).await;
         }
         Err(refused) => {
             let (reason, edge, upstream) = *refused;
@@ -82,7 +83,7 @@ pub(super) async fn pass_through(
     match Box::pin(dial(original, None)).await {
         Ok(upstream) => {
             ended.edge.connection();
-            copy(stream, upstream, ended).await;
+            copy(stream, upstream, None, ended).await;
         }
         Err(reason) => ended.because(reason),
     }
@@ -90,43 +91,63 @@ pub(super) async fn pass_through(
 
 type Refused = Box<(Reason, Arc<EdgeStats>, Option<SocketAddr>)>;
 
-async fn connect(worker: &Rc<Worker>, table: &Table) -> Result<(Stream, Choice, Flight), Refused> {
+/// A connection to an endpoint.
+struct Connected {
+    stream: Stream,
+    /// What the endpoint authenticated with.
+    credentials: Option<Credentials>,
+    choice: Choice,
+    flight: Flight,
+}
+
+async fn connect(worker: &Rc<Worker>, table: &Table) -> Result<Connected, Refused> {
     if let Kind::Unknown(text) = table.kind() {
         tracing::info!(detail = text, "unknown destination of a declared upstream");
     }
+    let mut choice =
+        table.choose(None, Protocol::Opaque).map_err(|none| Box::new((none.reason, none.edge, None)))?;
     let mut attempt = 1;
     loop {
-        let choice =
-            table.choose(None, Protocol::Opaque).map_err(|none| Box::new((none.reason, none.edge, None)))?;
-        let endpoint = &choice.endpoint;
-        let mut flight = Flight::start(endpoint);
-        let outcome = match endpoint.endpoint.identity {
-            None => endpoint.upstream.connect(MeshAlpn::Tcp, None).await,
+        let endpoint = Rc::clone(&choice.endpoint);
+        let refused = |edge, reason| Box::new((reason, edge, Some(endpoint.upstream.address())));
+        let epoch = match endpoint.endpoint.identity {
+            None => None,
             Some(_) => match worker.wait_for_tls().await {
-                Ok(epoch) => endpoint.upstream.connect(MeshAlpn::Tcp, Some(&epoch)).await,
-                Err(reason) => Err(reason),
+                Ok(epoch) => Some(epoch),
+                Err(reason) => return Err(refused(choice.edge, reason)),
             },
         };
-        match outcome {
-            Ok(stream) => return Ok((stream, choice, flight)),
-            Err(reason) if attempt >= ATTEMPTS || reason == Reason::DiscoveryUnavailable => {
-                let address = endpoint.upstream.address();
-                return Err(Box::new((reason, choice.edge, Some(address))));
+        let mut flight = Flight::start(&endpoint);
+        match endpoint.upstream.connect(MeshAlpn::Tcp, epoch.as_deref()).await {
+            Ok(stream) => {
+                let credentials = epoch.and_then(|epoch| stream.callee(epoch.roots_hash));
+                return Ok(Connected { stream, credentials, choice, flight });
             }
-            Err(_) => {
+            Err(reason) => {
                 flight.failed();
+                drop(flight);
                 attempt += 1;
+                choice = match table.choose(None, Protocol::Opaque) {
+                    Ok(other) if attempt <= ATTEMPTS && !Rc::ptr_eq(&other.endpoint, &endpoint) => other,
+                    _ => return Err(refused(choice.edge, reason)),
+                };
             }
         }
     }
 }
 
-async fn copy(mut caller: Stream, mut upstream: Stream, ended: Ended<'_>) {
+async fn copy(mut caller: Stream, mut upstream: Stream, credentials: Option<Credentials>, ended: Ended<'_>) {
     let counts = Counts::default();
+    let overdue = Box::pin(ended.worker.overdue(credentials));
     // Dropped half-way, at a drain's end for instance, it is counted all the same.
     let counted = Counted { counts: &counts, ended: Some(ended) };
-    let outcome = bidirectional(&mut caller, &mut upstream, counted.counts).await;
-    counted.finish(outcome.is_err());
+    let reason = tokio::select! {
+        outcome = bidirectional(&mut caller, &mut upstream, counted.counts) => {
+            outcome.is_err().then_some(Reason::UpstreamReset)
+        }
+        reason = overdue => Some(reason),
+    };
+    counted.finish(reason);
 }
 
 struct Counted<'a> {
@@ -135,9 +156,9 @@ struct Counted<'a> {
 }
 
 impl Counted<'_> {
-    fn finish(mut self, broken: bool) {
+    fn finish(mut self, reason: Option<Reason>) {
         if let Some(ended) = self.ended.take() {
-            ended.write(self.counts, broken.then_some(Reason::UpstreamReset), broken);
+            ended.write(self.counts, reason, reason.is_some());
         }
     }
 }

@@ -3,6 +3,7 @@
 //! *Invariant:* TLS 1.3 only, both sides with a certificate, and the identity that was expected or none.
 
 mod anchors;
+mod credentials;
 mod peer;
 mod svid;
 #[cfg(test)]
@@ -27,6 +28,7 @@ use rustls::{
 
 pub(crate) use self::{
     anchors::{AnchorError, Anchors, root_store, sha256},
+    credentials::{Credentials, Side},
     peer::{PeerIdentityError, peer_identity},
     svid::{KeyAndRequest, Svid, SvidError},
     verify::{ExpectedServer, MeshClients},
@@ -64,15 +66,23 @@ pub(crate) struct TlsEpoch {
     pub svid: Arc<Svid>,
     /// The roots, DER.
     pub roots: Vec<CertificateDer<'static>>,
+    /// Tells whether the roots of two epochs are the same.
+    pub roots_hash: RootsHash,
     server: Arc<ServerConfig>,
     anchors: Arc<RootCertStore>,
+    callers: Arc<MeshClients>,
     /// What all client configurations have in common; it accepts only the workload itself.
     client: ClientConfig,
     clients: Mutex<HashMap<SpiffeId, Client>>,
 }
 
+/// SHA-256 of the roots of an epoch, in their order.
+pub(crate) type RootsHash = [u8; 32];
+
 /// What connecting to one identity needs.
 struct Client {
+    /// One for all protocols: rustls resumes a session only under the verifier that it began with.
+    verifier: Arc<ExpectedServer>,
     sessions: Arc<ClientSessionMemoryCache>,
     configs: Vec<(MeshAlpn, Arc<ClientConfig>)>,
 }
@@ -88,9 +98,9 @@ impl TlsEpoch {
         roots: Vec<CertificateDer<'static>>,
     ) -> Result<Self, TlsError> {
         let anchors = Arc::new(root_store(&roots)?);
-        let clients = MeshClients::new(Arc::clone(&anchors), svid.identity.trust_domain())?;
+        let callers = Arc::new(MeshClients::new(Arc::clone(&anchors), svid.identity.trust_domain())?);
         let mut server = only_tls13(ServerConfig::builder_with_provider(provider()))?
-            .with_client_cert_verifier(Arc::new(clients))
+            .with_client_cert_verifier(Arc::clone(&callers) as _)
             .with_cert_resolver(Arc::new(SingleCertAndKey::from(svid.certified())));
         server.alpn_protocols = MeshAlpn::ALL.iter().map(|alpn| alpn.as_bytes().to_vec()).collect();
         server.session_storage = ServerSessionMemoryCache::new(SERVER_SESSIONS);
@@ -102,7 +112,9 @@ impl TlsEpoch {
             generation,
             identity: svid.identity.clone(),
             svid,
+            roots_hash: sha256(&roots.iter().flat_map(|root| root.iter().copied()).collect::<Vec<u8>>()),
             roots,
+            callers,
             server: Arc::new(server),
             anchors,
             clients: Mutex::default(),
@@ -120,16 +132,17 @@ impl TlsEpoch {
         if clients.len() >= MAX_CLIENT_CONFIGS && !clients.contains_key(expected) {
             clients.clear();
         }
+        let anchors = || Anchors::Roots(Arc::clone(&self.anchors));
         let client = clients.entry(expected.clone()).or_insert_with(|| Client {
+            verifier: Arc::new(ExpectedServer::new(anchors(), expected.clone())),
             sessions: Arc::new(ClientSessionMemoryCache::new(CLIENT_SESSIONS)),
             configs: Vec::new(),
         });
         if let Some((_, config)) = client.configs.iter().find(|(known, _)| *known == alpn) {
             return Arc::clone(config);
         }
-        let verifier = ExpectedServer::new(Anchors::Roots(Arc::clone(&self.anchors)), expected.clone());
         let mut config = self.client.clone();
-        config.dangerous().set_certificate_verifier(Arc::new(verifier));
+        config.dangerous().set_certificate_verifier(Arc::clone(&client.verifier) as _);
         config.alpn_protocols = vec![alpn.as_bytes().to_vec()];
         config.resumption = Resumption::store(Arc::clone(&client.sessions) as _);
         let config = Arc::new(config);

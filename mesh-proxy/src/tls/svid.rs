@@ -136,7 +136,8 @@ fn verify(
     Ok(())
 }
 
-fn at(seconds: i64) -> SystemTime {
+/// A point in time of a certificate.
+pub(super) fn at(seconds: i64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).unwrap_or_default())
 }
 

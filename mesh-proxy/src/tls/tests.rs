@@ -1,6 +1,11 @@
 //! Handshakes in memory, with good certificates and every bad kind.
 
-use std::{io, slice::from_ref, sync::Arc, time::SystemTime};
+use std::{
+    io,
+    slice::from_ref,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use mesh_core::{identity::SpiffeId, protocol::MeshAlpn, reason::Reason};
 use rcgen::{
@@ -117,8 +122,8 @@ fn a_session_is_resumed_within_an_epoch_and_not_beyond() {
     let ca = Ca::new();
     let cart = ca.epoch(ca.svid(&[CART], 24).unwrap());
     let job = ca.epoch(ca.svid(&[JOB], 24).unwrap());
-    let kind = |job: &TlsEpoch, cart: &TlsEpoch| {
-        let config = job.client_config(&id(CART), MeshAlpn::H2);
+    let kind_with = |alpn, job: &TlsEpoch, cart: &TlsEpoch| {
+        let config = job.client_config(&id(CART), alpn);
         let (mut client, mut server) = handshake(config, cart.server_config()).unwrap();
         let mut wire = Vec::new();
         server.write_tls(&mut wire).unwrap();
@@ -127,8 +132,10 @@ fn a_session_is_resumed_within_an_epoch_and_not_beyond() {
         assert_eq!(peer_identity(server.peer_certificates()), Ok(id(JOB)));
         server.handshake_kind().unwrap()
     };
+    let kind = |job: &TlsEpoch, cart: &TlsEpoch| kind_with(MeshAlpn::H2, job, cart);
     assert_eq!(kind(&job, &cart), rustls::HandshakeKind::Full);
     assert_eq!(kind(&job, &cart), rustls::HandshakeKind::Resumed);
+    assert_eq!(kind_with(MeshAlpn::Tcp, &job, &cart), rustls::HandshakeKind::Resumed, "another protocol");
     let newer = ca.epoch(ca.svid(&[CART], 24).unwrap());
     assert_eq!(kind(&job, &newer), rustls::HandshakeKind::Full);
 }
@@ -233,4 +240,43 @@ fn an_issued_chain_must_fit_key_and_roots() {
     assert!(matches!(certify(from_ref(&ca.root), vec![]), Err(SvidError::Length(0))));
     assert!(ca.svid(&[CART], 24).unwrap().is_trusted_by(from_ref(&ca.root), now));
     assert!(!ca.svid(&[CART], 24).unwrap().is_trusted_by(from_ref(&foreign.root), now));
+}
+
+/// What becomes of a peer's connection when the certificate is renewed, and when the roots change.
+#[tokio::test]
+async fn a_connection_outlives_a_renewal_but_not_its_root() {
+    let (ca, foreign) = (Ca::new(), Ca::new());
+    let epoch = |generation, roots: &[&Ca]| {
+        let roots: Vec<_> = roots.iter().map(|ca| ca.root.clone()).collect();
+        Arc::new(TlsEpoch::new(generation, Arc::new(ca.svid(&[CART], 24).unwrap()), roots).unwrap())
+    };
+    let chain = ca.svid(&[JOB], 24).unwrap().certified().cert;
+    for side in [Side::Caller, Side::Callee] {
+        let epochs = tokio::sync::watch::Sender::new(Some(epoch(1, &[&ca])));
+        let roots = epochs.borrow().as_ref().unwrap().roots_hash;
+        let credentials = Credentials::new(side, Some(&chain), roots).unwrap();
+        let ended = tokio::spawn(credentials.withdrawn(epochs.subscribe()));
+        for (generation, roots) in [(2, [&ca].as_slice()), (3, &[&ca, &foreign])] {
+            epochs.send_replace(Some(epoch(generation, roots)));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            assert!(!ended.is_finished(), "{side:?} after epoch {generation}");
+        }
+        epochs.send_replace(Some(epoch(4, &[&foreign])));
+        tokio::time::timeout(Duration::from_secs(5), ended).await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_connection_does_not_outlive_its_certificate() {
+    let ca = Ca::new();
+    let epochs = tokio::sync::watch::Sender::new(None);
+    let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
+    let mut params = leaf(&[JOB], 24);
+    params.not_after = time::OffsetDateTime::now_utc() + time::Duration::seconds(2);
+    let chain = [params.signed_by(&key, &ca.issuer).unwrap().der().clone()];
+    let credentials = Credentials::new(Side::Caller, Some(&chain), [0; 32]).unwrap();
+    let ended = tokio::spawn(credentials.withdrawn(epochs.subscribe()));
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(!ended.is_finished(), "still valid");
+    tokio::time::timeout(Duration::from_secs(5), ended).await.unwrap().unwrap();
 }

@@ -94,18 +94,19 @@ fn take(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, listener: &Arc
     // Without it small messages wait for the acknowledgement of others.
     let _ = stream.set_nodelay(true);
     let open = Open::count(worker, direction);
-    let listener = Arc::clone(listener);
+    // Not the listener: its socket closes when nobody accepts on it any more, whatever is carried.
+    let (role, address) = (listener.role.clone(), listener.address);
     tokio::task::spawn_local(async move {
         let worker = &open.worker;
-        match &listener.role {
+        match &role {
             Role::OutboundHttp => outbound::http(worker, stream, PeerAddr(peer)).await,
             Role::OutboundTcp(host) => outbound::tcp(worker, stream, PeerAddr(peer), host).await,
             Role::OutboundTransparent => {
-                outbound::transparent(worker, stream, PeerAddr(peer), listener.address).await;
+                outbound::transparent(worker, stream, PeerAddr(peer), address).await;
             }
             Role::InboundPort(port) => inbound::explicit(worker, stream, PeerAddr(peer), port).await,
             Role::InboundTransparent => {
-                inbound::transparent(worker, stream, PeerAddr(peer), listener.address).await;
+                inbound::transparent(worker, stream, PeerAddr(peer), address).await;
             }
         }
     });
