@@ -4,6 +4,11 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use mesh_core::{
+    identity::TrustDomain,
+    name::is_dns_name,
+    ports::{DEFAULT_CLUSTER_DOMAIN, DEFAULT_TRUST_DOMAIN},
+};
 
 use crate::out::units;
 
@@ -112,6 +117,16 @@ pub(crate) struct CheckArgs {
     /// Check the YAML files of this directory instead of the running mesh.
     #[arg(long, value_name = "DIR")]
     pub(crate) source: Option<PathBuf>,
+    /// Trust domain of the mesh that the files are for.
+    #[arg(long, value_name = "NAME", default_value = DEFAULT_TRUST_DOMAIN, requires = "source")]
+    pub(crate) trust_domain: TrustDomain,
+    /// DNS domain after `svc` in the names of its Services.
+    #[arg(long, value_name = "NAME", default_value = DEFAULT_CLUSTER_DOMAIN, requires = "source", value_parser = cluster_domain)]
+    pub(crate) cluster_domain: String,
+}
+
+fn cluster_domain(text: &str) -> Result<String, &'static str> {
+    if is_dns_name(text) { Ok(text.to_owned()) } else { Err("expected a DNS name, as in cluster.local") }
 }
 
 /// Flags of `meshctl status`.

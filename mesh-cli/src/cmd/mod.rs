@@ -30,7 +30,9 @@ async fn repeat(
     mut show: impl AsyncFnMut(&mut Client, &mut Out) -> anyhow::Result<()>,
 ) -> anyhow::Result<Exit> {
     let mut client = ctx.connect(out).await?;
-    show(&mut client, out).await?;
+    let shown = show(&mut client, out).await;
+    warn(&mut client, out);
+    shown?;
     if !watch {
         return Ok(Exit::Ok);
     }
@@ -47,11 +49,19 @@ async fn repeat(
             show(&mut client, out).await
         };
         let result = shown.await;
+        warn(&mut client, out);
         lost = result.as_ref().is_err_and(is_passing);
         match result {
             Err(error) if lost => out.error(&error),
             other => other?,
         }
+    }
+}
+
+/// Says what was left out of the controller's answers.
+fn warn(client: &mut Client, out: &Out) {
+    for text in client.left_out() {
+        out.warning(&format!("{text}; use a meshctl of the controller's version"));
     }
 }
 

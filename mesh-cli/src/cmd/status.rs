@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use mesh_proto::view::v1 as pb;
 use serde::Serialize;
 
-use super::{now_millis, when};
+use super::{now_millis, warn, when};
 use crate::{
     Exit,
     cli::StatusArgs,
@@ -51,6 +51,7 @@ pub(crate) async fn run(ctx: &Ctx, _args: &StatusArgs, out: &Out) -> anyhow::Res
     let problems = client.problems().await?;
     let workloads = client.workloads("").await?;
     let services = client.services("").await?;
+    warn(&mut client, out);
     let document = document(client.address(), &status, &problems, &workloads, &services);
     if !out.is_table() {
         out.document(&document)?;
@@ -91,10 +92,25 @@ fn document<'a>(
         proxies_connected: workloads.iter().filter(connected).count(),
         services: names.len(),
         problems: problems.len(),
-        objects_refused: problems.iter().filter(|problem| problem.refused).count(),
+        objects_refused: refused(problems),
         trust_anchors: status.anchors.iter().map(anchor).collect(),
         issuer_not_after: units::timestamp(status.issuer_not_after),
     }
+}
+
+/// Objects that are not applied: each once, whatever is wrong with it. Where no object can be told, a place counts as
+/// one.
+fn refused(problems: &[pb::Problem]) -> usize {
+    let refused = || problems.iter().filter(|problem| problem.refused);
+    let objects: BTreeSet<_> = refused()
+        .filter_map(|problem| problem.object.as_ref())
+        .map(|object| (&object.kind, &object.namespace, &object.name))
+        .collect();
+    let places: BTreeSet<_> = refused()
+        .filter(|problem| problem.object.is_none())
+        .map(|problem| (&problem.file, problem.line))
+        .collect();
+    objects.len() + places.len()
 }
 
 fn fields(document: &Document<'_>, status: &pb::GetStatusResponse) -> Vec<(&'static str, String)> {
@@ -103,7 +119,7 @@ fn fields(document: &Document<'_>, status: &pb::GetStatusResponse) -> Vec<(&'sta
     let problems = match (document.problems, document.objects_refused) {
         (0, _) => "none".into(),
         (all, 0) => all.to_string(),
-        (all, refused) => format!("{all}, {refused} of them keep an object from being applied"),
+        (all, refused) => format!("{all}; {} not applied", units::count(refused, "object", "objects")),
     };
     let anchor = |anchor: &pb::Anchor| {
         let short = anchor.sha256.get(..16).unwrap_or(&anchor.sha256);
@@ -126,4 +142,28 @@ fn fields(document: &Document<'_>, status: &pb::GetStatusResponse) -> Vec<(&'sta
 
 fn objects(count: u64) -> String {
     units::count(usize::try_from(count).unwrap_or(usize::MAX), "object", "objects")
+}
+
+#[cfg(test)]
+mod tests {
+    use mesh_core::name::ObjectRef;
+    use mesh_proto::convert::Wire as _;
+
+    use super::*;
+
+    #[test]
+    fn an_object_with_several_problems_is_refused_once() {
+        let problem = |name: Option<&str>, line, refused| pb::Problem {
+            object: name.map(|name| ObjectRef::new("Service", "shop", name).to_wire()),
+            file: "shop.yaml".into(),
+            line,
+            refused,
+            ..pb::Problem::default()
+        };
+        let cart = [problem(Some("cart"), 3, true), problem(Some("cart"), 7, true)];
+        assert_eq!(refused(&cart), 1);
+        let more = [problem(Some("catalog"), 9, true), problem(Some("other"), 20, false)];
+        let nobody = [problem(None, 40, true), problem(None, 40, true), problem(None, 0, false)];
+        assert_eq!(refused(&[&cart[..], &more, &nobody].concat()), 3);
+    }
 }

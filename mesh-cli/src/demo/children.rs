@@ -4,6 +4,7 @@ use std::{
     fs::{self, File},
     io::Write as _,
     net::SocketAddr,
+    os::unix::process::ExitStatusExt as _,
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
     time::Duration,
@@ -15,8 +16,8 @@ use tokio::process::{Child, Command};
 
 use super::watchdog::Note;
 
-/// How long a process may take to end after SIGTERM, before it is killed.
-const GRACE: Duration = Duration::from_secs(5);
+/// How long a process may take to end after SIGTERM, before it is killed: a machine with much to do needs its time.
+const GRACE: Duration = Duration::from_secs(10);
 /// Lines of a log that an error shows.
 const LOG_LINES: usize = 6;
 
@@ -35,6 +36,8 @@ struct Running {
     name: String,
     pid: u32,
     child: Child,
+    /// It has come so far that it handles SIGTERM.
+    ready: bool,
 }
 
 impl Children {
@@ -118,7 +121,7 @@ impl Children {
         let child = command.spawn().with_context(|| format!("cannot start {name}"))?;
         let pid = child.id().with_context(|| format!("{name} ended at once"))?;
         self.note(&Note::Started(pid));
-        self.running.push(Running { name: name.to_owned(), pid, child });
+        self.running.push(Running { name: name.to_owned(), pid, child, ready: false });
         Ok(())
     }
 
@@ -149,6 +152,11 @@ impl Children {
         Ok(())
     }
 
+    /// Notes that everything that runs is ready, so that it must end well when it is asked to.
+    pub(crate) fn all_ready(&mut self) {
+        self.running.iter_mut().for_each(|process| process.ready = true);
+    }
+
     /// Says whose log explains the error that follows.
     pub(crate) fn blame(&mut self, name: &str) {
         self.blamed = Some(name.to_owned());
@@ -172,12 +180,15 @@ impl Children {
             // Not waited for yet, so that its number cannot be anybody else's.
             if let (Ok(None), Some(pid)) = (process.child.try_wait(), pid) {
                 let _gone = kill_process(pid, Signal::TERM);
+            } else {
+                // It had ended before it was asked to, and how it did tells.
+                process.ready = true;
             }
         }
         let deadline = tokio::time::Instant::now() + GRACE;
         for process in ending.iter_mut() {
             match tokio::time::timeout_at(deadline, process.child.wait()).await {
-                Ok(Ok(status)) if status.success() => {}
+                Ok(Ok(status)) if status.success() || process.was_starting(status) => {}
                 Ok(Ok(status)) => problems.push(format!("{} ended with {status}", process.name)),
                 Ok(Err(error)) => problems.push(format!("{}: {error}", process.name)),
                 Err(_) => {
@@ -195,6 +206,13 @@ impl Children {
     pub(crate) async fn end_watchdog(mut self) {
         drop(self.watchdog.stdin.take());
         let _ended = tokio::task::spawn_blocking(move || self.watchdog.wait()).await;
+    }
+}
+
+impl Running {
+    /// True when SIGTERM met the process before it could handle the signal: its end is what was asked for.
+    fn was_starting(&self, status: ExitStatus) -> bool {
+        !self.ready && status.signal() == Some(Signal::TERM.as_raw())
     }
 }
 
@@ -244,6 +262,22 @@ mod tests {
         assert_eq!(children.stop(|name| name == "good").await, Vec::<String>::new());
         assert_eq!(children.stop(|_| true).await, ["bad ended with exit status: 9"]);
         children.end_watchdog().await;
+    }
+
+    #[tokio::test]
+    async fn sigterm_ends_what_does_not_handle_it_yet_and_that_is_well() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut children = children(dir.path());
+        let starts = |children: &mut Children| children.start("proxy", Path::new("sleep"), &["60".into()]);
+        starts(&mut children).unwrap();
+        assert_eq!(children.stop(|_| true).await, Vec::<String>::new());
+        starts(&mut children).unwrap();
+        children.all_ready();
+        assert_eq!(children.stop(|_| true).await, ["proxy ended with signal: 15 (SIGTERM)"]);
+        // Killed by somebody else, whenever.
+        children.start("proxy", Path::new("sh"), &sh("kill $$")).unwrap();
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert_eq!(children.stop(|_| true).await, ["proxy ended with signal: 15 (SIGTERM)"]);
     }
 
     #[tokio::test]

@@ -76,10 +76,11 @@ pub(crate) async fn run(args: DemoArgs, out: &mut Out) -> anyhow::Result<Exit> {
         return Ok(Exit::Ok);
     }
     let begin = Instant::now();
+    // First of all: what is made from here on is removed also when the demo is ended at once.
+    let interrupted = interruption()?;
     let binaries = Binaries::find()?;
     let dir = WorkDir::new(args.dir.as_deref(), args.keep)?;
     let (path, keep) = (dir.path().to_owned(), args.keep);
-    let interrupted = interruption()?;
     let mut stage = Stage::new(binaries, dir, args.broken)?;
     let played = if args.once {
         once(&mut stage, &args, out, interrupted).await
@@ -125,9 +126,10 @@ async fn once(
     interrupted: impl Future<Output = ()>,
 ) -> anyhow::Result<Played> {
     tokio::select! {
-        run = once::play(stage, args.rate.unwrap_or(once::RATE), out) => Ok(Played::Once(Box::new(run?))),
+        biased;
         // Nothing was checked to its end.
         () = interrupted => Ok(Played::Interrupted(Exit::CannotTell)),
+        run = once::play(stage, args.rate.unwrap_or(once::RATE), out) => Ok(Played::Once(Box::new(run?))),
     }
 }
 
@@ -138,8 +140,9 @@ async fn live(
     interrupted: impl Future<Output = ()>,
 ) -> anyhow::Result<Played> {
     tokio::select! {
-        exit = live::play(stage, args.rate.unwrap_or(live::RATE), args.duration, out) => Ok(Played::Live(exit?)),
+        biased;
         () = interrupted => Ok(Played::Interrupted(Exit::Ok)),
+        exit = live::play(stage, args.rate.unwrap_or(live::RATE), args.duration, out) => Ok(Played::Live(exit?)),
     }
 }
 

@@ -85,6 +85,7 @@ impl Stage {
         for member in MEMBERS {
             self.ready(member).await?;
         }
+        self.children.all_ready();
         self.view = Some(self.connect_view(&controller.view).await?);
         Ok(())
     }

@@ -176,6 +176,11 @@ impl Out {
         }
     }
 
+    /// Says that an answer is not all that was asked for, on stderr; also with `-q`.
+    pub(crate) fn warning(&self, text: &str) {
+        complain(&format!("{} {}", paint(self.color_stderr, Tone::Warn, "warning:"), table::plain(text)));
+    }
+
     /// Says something on stderr with `-v` only.
     pub(crate) fn detail(&self, text: &str) {
         if self.verbose {

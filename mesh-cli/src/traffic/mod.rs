@@ -100,11 +100,17 @@ type FlowKey = (
 
 /// Brings both sides' reports together: one flow for each, each call counted once.
 pub(crate) fn flows(reports: &[Report]) -> Vec<Flow> {
+    flows_where(reports, |_| true)
+}
+
+/// As [`flows`], of reports that leave some out. Where `whole` is false of a callee's flow, other callers than those
+/// that are reported have a share in it: it then confirms that calls were secured, but its counts are not used.
+pub(crate) fn flows_where(reports: &[Report], whole: impl Fn(&Flow) -> bool) -> Vec<Flow> {
     let mut flows = side(reports, Direction::Outbound);
     let callers = flows.len();
     for callee in side(reports, Direction::Inbound) {
         let seen = flows.get_mut(..callers).unwrap_or_default();
-        if !confirm(seen, &callee) {
+        if !confirm(seen, &callee, whole(&callee)) {
             flows.push(callee);
         }
     }
@@ -147,9 +153,10 @@ fn side(reports: &[Report], direction: Direction) -> Vec<Flow> {
     merged.into_iter().map(flow).collect()
 }
 
-/// Looks for the callers' flows that hold the same calls as `callee`, and notes what the callee says there.
+/// Looks for the callers' flows that hold the same calls as `callee`, and notes what the callee says there; its counts
+/// only when it is `whole`, so when it holds no other calls.
 /// False when there are none: then the callee's report is the only one.
-fn confirm(callers: &mut [Flow], callee: &Flow) -> bool {
+fn confirm(callers: &mut [Flow], callee: &Flow, whole: bool) -> bool {
     if callee.source.is_none() {
         return false;
     }
@@ -170,7 +177,9 @@ fn confirm(callers: &mut [Flow], callee: &Flow) -> bool {
     };
     match same.into_iter().max_by_key(likely) {
         Some(caller) => {
-            caller.stats.confirm(&callee.stats);
+            if whole {
+                caller.stats.confirm(&callee.stats);
+            }
             true
         }
         None => false,

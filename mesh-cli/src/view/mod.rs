@@ -1,5 +1,6 @@
 //! Client of the controller's view API: gRPC over plaintext HTTP/2 on loopback, with a bearer token.
 
+mod left_out;
 mod transport;
 
 use std::{error::Error as _, path::PathBuf, time::Duration};
@@ -11,7 +12,7 @@ use mesh_core::{
     route::ServiceRoutes,
 };
 use mesh_proto::{
-    convert::{ConvertError, Wire},
+    convert::Wire,
     discovery::v1::EndpointSet,
     view::v1::{self as pb, view_client::ViewClient},
 };
@@ -20,7 +21,10 @@ use tonic::{
     metadata::{Ascii, MetadataValue},
 };
 
-use self::transport::{Lifeline, Transport};
+use self::{
+    left_out::LeftOut,
+    transport::{Lifeline, Transport},
+};
 use crate::{ctx::Target, traffic::Report};
 
 /// Largest answer, in bytes.
@@ -80,9 +84,6 @@ pub(crate) enum ViewError {
         /// What it said.
         message: String,
     },
-    /// It answered what this meshctl does not understand.
-    #[error("the controller's answer is not understood ({0}); use a meshctl of the controller's version")]
-    Malformed(#[from] ConvertError),
 }
 
 /// A workload as the controller sees it.
@@ -112,6 +113,7 @@ pub(crate) struct Client {
     lifeline: Lifeline,
     bearer: MetadataValue<Ascii>,
     target: Target,
+    left_out: LeftOut,
 }
 
 impl Client {
@@ -132,12 +134,17 @@ impl Client {
                 Err(_) => return Err(ViewError::Timeout { address, timeout: target.timeout }),
             };
         let inner = ViewClient::with_origin(transport, origin).max_decoding_message_size(MAX_ANSWER);
-        Ok(Self { inner, lifeline, bearer, target })
+        Ok(Self { inner, lifeline, bearer, target, left_out: LeftOut::default() })
     }
 
     /// Where it is connected to.
     pub(crate) fn address(&self) -> &str {
         &self.target.address
+    }
+
+    /// What was left out of answers because this meshctl does not understand it; each is told once.
+    pub(crate) fn left_out(&mut self) -> Vec<String> {
+        self.left_out.take()
     }
 
     /// The controller, its trust anchors and its source.
@@ -154,7 +161,7 @@ impl Client {
         Ok(self.take(answer)?.problems)
     }
 
-    /// Workloads of one namespace; empty: of all.
+    /// Workloads of one namespace; empty: of all. Those that are not understood are left out.
     pub(crate) async fn workloads(&mut self, namespace: &str) -> Result<Vec<WorkloadView>, ViewError> {
         let request = self.request(pb::ListWorkloadsRequest { namespace: namespace.into() });
         let answer = self.lifeline.limit(self.target.timeout, self.inner.list_workloads(request)).await;
@@ -164,10 +171,11 @@ impl Client {
             let config = WorkloadConfig::from_wire(&workload.config.unwrap_or_default())?;
             Ok(WorkloadView { config, labels, proxy: workload.proxy })
         };
-        self.take(answer)?.workloads.into_iter().map(read).collect()
+        let answer = self.take(answer)?;
+        Ok(self.left_out.read("workload", "workloads", answer.workloads, read))
     }
 
-    /// Services of one namespace; empty: of all.
+    /// Services of one namespace; empty: of all. Those that are not understood are left out.
     pub(crate) async fn services(&mut self, namespace: &str) -> Result<Vec<ServiceView>, ViewError> {
         let request = self.request(pb::ListServicesRequest { namespace: namespace.into() });
         let answer = self.lifeline.limit(self.target.timeout, self.inner.list_services(request)).await;
@@ -176,10 +184,12 @@ impl Client {
             let endpoints = Vec::<MeshEndpoint>::from_wire(&EndpointSet { endpoints: service.endpoints })?;
             Ok(ServiceView { routes, endpoints })
         };
-        self.take(answer)?.services.into_iter().map(read).collect()
+        let answer = self.take(answer)?;
+        Ok(self.left_out.read("Service port", "Service ports", answer.services, read))
     }
 
     /// What proxies counted within `window` (0: since their start), for edges with `namespace` at either end.
+    /// Those that are not understood are left out.
     pub(crate) async fn edges(
         &mut self,
         namespace: &str,
@@ -193,7 +203,8 @@ impl Client {
             let reporter = WorkloadRef::from_wire(&edge.reporter.unwrap_or_default())?;
             Ok(Report { reporter, key, totals, covered_millis: edge.covered_millis })
         };
-        self.take(answer)?.edges.into_iter().map(read).collect()
+        let answer = self.take(answer)?;
+        Ok(self.left_out.read("edge", "edges", answer.edges, read))
     }
 
     fn request<T>(&self, message: T) -> Request<T> {

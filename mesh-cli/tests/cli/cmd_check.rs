@@ -57,7 +57,7 @@ Certificates
 
 Configuration
   FAIL  TrafficSplit shop/catalog: applies as it is written
-        not applied, its last good version stays: routes/shop.yaml:14: spec.backends: all weights are 0
+        not applied; if it was good before, that version stays, else it has no effect: routes/shop.yaml:14: spec.backends: all weights are 0
         give one a weight
   warn  Service shop/cart: applies as it is written
         applied in part: routes/shop.yaml:31: spec.ports[0].appProtocol: "grcp" is not known
@@ -99,7 +99,7 @@ fn as_json() {
             "result": "fail",
             "subject": "TrafficSplit shop/catalog",
             "detail": null,
-            "reason": "not applied, its last good version stays: routes/shop.yaml:14: spec.backends: all weights are 0",
+            "reason": "not applied; if it was good before, that version stays, else it has no effect: routes/shop.yaml:14: spec.backends: all weights are 0",
             "remedy": "give one a weight",
         })
     );
@@ -149,7 +149,7 @@ fn a_directory_without_a_controller() {
         0,
         r#"
 Source
-  ok    the files can be read (1 file, 1 object, 0 workloads)
+  ok    the directory can be read (1 file, 1 object, 0 workloads)
 
 Configuration
   ok    every object: applies as it is written
@@ -164,7 +164,7 @@ Configuration
         1,
         r#"
 Source
-  ok    the files can be read (2 files, 1 object, 0 workloads)
+  ok    the directory can be read (2 files, 1 object, 0 workloads)
 
 Configuration
   FAIL  Service shop/cart: applies as it is written
@@ -175,4 +175,60 @@ Configuration
 "#,
         "",
     );
+}
+
+#[test]
+fn what_cannot_be_read_does_not_hide_the_rest_and_circles_are_seen_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let account = "apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: cart, namespace: shop}\n";
+    std::fs::write(dir.path().join("account.yaml"), account).unwrap();
+    std::os::unix::fs::symlink(".", dir.path().join("circle")).unwrap();
+    std::fs::write(dir.path().join("latin.yaml"), b"# caf\xe9\n").unwrap();
+    std::fs::write(dir.path().join("large.yaml"), vec![b'#'; (4 << 20) + 1]).unwrap();
+    let output = run(dir.path(), &["check", "--source", dir.path().to_str().unwrap()]);
+    compare(
+        &output,
+        dir.path(),
+        "",
+        1,
+        r#"
+Source
+  ok    the directory can be read (1 file, 1 object, 0 workloads)
+
+Configuration
+  FAIL  large.yaml: applies as it is written
+        not applied: large.yaml: the file cannot be read: it has 4194305 bytes; at most 4194304 in a file and 67108864 in all are read
+        make it UTF-8 text within the limits that the controller may read, or move it away
+  FAIL  latin.yaml: applies as it is written
+        not applied: latin.yaml: the file cannot be read: it is no UTF-8 text
+        make it UTF-8 text within the limits that the controller may read, or move it away
+
+3 checks, 2 failed
+"#,
+        "",
+    );
+}
+
+#[test]
+fn domains_are_those_of_the_mesh_that_the_files_are_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let workload = "apiVersion: meshctl.dev/v1alpha1\nkind: Workload\nmetadata: {name: cart, namespace: shop}\nspec:\n  \
+                    address: 127.1.0.4\n  upstreams: [{listenPort: 17000, host: inventory.shop.svc.mesh.test, port: 7000}]\n";
+    std::fs::write(dir.path().join("cart.yaml"), workload).unwrap();
+    let source = dir.path().to_str().unwrap();
+    let check = |args: &[&str], code, expected: &str| {
+        let output = run(dir.path(), &[&["check"], args].concat());
+        let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {text}");
+        assert!(text.contains(expected), "{args:?}: {text}");
+    };
+    check(
+        &["--source", source, "--cluster-domain", "mesh.test", "--trust-domain", "t.test"],
+        0,
+        "no Service \"inventory\" in namespace shop",
+    );
+    check(&["--source", source], 0, "cannot name a Service");
+    check(&["--source", source, "--cluster-domain", "-"], 2, "expected a DNS name");
+    check(&["--source", source, "--trust-domain", "A b"], 2, "invalid value 'A b' for '--trust-domain");
+    check(&["--trust-domain", "t.test"], 2, "--source <DIR>");
 }

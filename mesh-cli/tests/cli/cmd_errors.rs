@@ -250,6 +250,38 @@ error: the controller at ADDR did not answer within 300ms; see its log, or wait 
 }
 
 #[test]
+fn entries_that_cannot_be_understood_are_left_out_and_told() {
+    let controller = Controller::start(Shop::garbled());
+    let check = |args: &[&str], code, has: &[&str], warned: &[&str]| {
+        let output = run(controller.dir.path(), args);
+        let (out, err) =
+            (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {err}");
+        has.iter().for_each(|text| assert!(out.contains(text), "{args:?}: {text}: {out}"));
+        let lines: Vec<&str> = err.lines().filter(|line| line.starts_with("warning: ")).collect();
+        assert_eq!(lines.len(), warned.len(), "{args:?}: {err}");
+        for (line, kind) in lines.iter().zip(warned) {
+            assert!(line.starts_with(&format!("warning: 1 {kind} of ")), "{line}");
+            assert!(
+                line.contains("in the controller's answer cannot be understood and is left out (number ")
+            );
+            assert!(line.ends_with("; use a meshctl of the controller's version"), "{line}");
+            assert!(!line.contains('\u{1b}'), "{line}");
+        }
+    };
+    check(&["status"], 0, &["Workloads:      3", "Services:       4"], &["workload", "Service port"]);
+    check(&["stat", "-q"], 0, &["shop/cart:8080"], &["Service port", "edge"]);
+    check(&["stat", "workload"], 0, &["shop/catalog-v2"], &["workload", "edge"]);
+    check(&["edges"], 0, &["shop/batch"], &["edge"]);
+    let all = ["workload", "Service port", "edge"];
+    check(&["inspect", "wl", "catalog-v1"], 0, &["Workload shop/catalog-v1"], &all);
+    check(&["inspect", "wl", "cart"], 2, &[], &all);
+    let failed =
+        "FAIL  the controller's answers are understood\n        1 workload of 4 in the controller's answer";
+    check(&["check"], 1, &[failed, "every workload: its proxy is connected (3 of 3)"], &[]);
+}
+
+#[test]
 fn a_broken_pipe_is_success() {
     let controller = Controller::start(Shop::healthy());
     for args in [["stat", "-q"], ["completion", "bash"]] {

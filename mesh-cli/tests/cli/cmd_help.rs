@@ -70,8 +70,12 @@ Check that the mesh is well, and say what to do where it is not
 Usage: meshctl check [OPTIONS]
 
 Options:
-  -h, --help          Print help
-      --source <DIR>  Check the YAML files of this directory instead of the running mesh
+  -h, --help                   Print help
+      --source <DIR>           Check the YAML files of this directory instead of the running mesh
+      --trust-domain <NAME>    Trust domain of the mesh that the files are for [default:
+                               cluster.local]
+      --cluster-domain <NAME>  DNS domain after `svc` in the names of its Services [default:
+                               cluster.local]
 
 Controller:
       --data-dir <DIR>          Data directory of a controller on this machine [default:
@@ -261,6 +265,52 @@ Examples:
   meshctl edges -n shop
   meshctl edges --to cart                Who calls cart?
   meshctl edges --from storefront --watch
+"#,
+    );
+}
+
+#[test]
+fn demo() {
+    shows(
+        &["demo", "--help"],
+        r#"
+Try the whole mesh on this machine, without root
+
+Usage: meshctl demo [OPTIONS]
+
+Options:
+  -h, --help             Print help
+      --once             Run everything once, check every claim against what all parties counted,
+                         and end (at most 20 s)
+      --duration <TIME>  End after this long, instead of at Ctrl-C
+      --dir <DIR>        Work directory, empty or new [default: a temporary one]
+      --keep             Leave the work directory at the end
+      --rate <N>         Requests a second [default: 100; with --once 400]
+
+Controller:
+      --data-dir <DIR>          Data directory of a controller on this machine [default:
+                                ~/.local/state/mesh] [env: MESH_DATA_DIR]
+      --view <IP:PORT>          Address of the view API, instead of what the data directory says
+                                [env: MESH_VIEW]
+      --view-token-file <FILE>  File that holds the view API's token [default: view-token in the
+                                data directory] [env: MESH_VIEW_TOKEN_FILE]
+      --timeout <TIME>          How long to wait for each answer [default: 5s]
+
+Output:
+  -o, --output <FORM>  Form of the answer [default: table] [possible values: table, json, yaml]
+  -q, --quiet          Only what was asked for: no hints, no remarks
+  -v, --verbose        Say more
+
+Starts mesh-controller, and a mesh-proxy beside every service of a small shop, on loopback addresses
+of their own.
+Ctrl-C ends all of it and leaves nothing behind.
+
+Examples:
+  meshctl demo                          Look at it until Ctrl-C
+  meshctl demo --keep --dir /tmp/shop   Keep the YAML, the state and the logs
+  meshctl demo --once -o json           Check that everything works, for a program
+
+Exit codes: 0 all that it claims holds; 1 something does not; 2 it could not be run.
 "#,
     );
 }

@@ -1,5 +1,8 @@
 //! `meshctl status`, `version` and `completion`.
 
+use clap::ValueEnum as _;
+use clap_complete::Shell;
+
 use crate::{shop::Shop, support::Controller, support::run};
 
 #[test]
@@ -13,7 +16,7 @@ Controller:     0.1.0, up 1h2m, view API at ADDR
 Trust domain:   cluster.local
 Source:         /etc/mesh
 Configuration:  generation 7, 12 objects
-Problems:       2, 1 of them keep an object from being applied
+Problems:       2; 1 object not applied
 Services:       5
 Workloads:      4
 Proxies:        2 of 4 connected
@@ -77,13 +80,16 @@ fn versions() {
 #[test]
 fn completion_scripts() {
     let dir = tempfile::tempdir().unwrap();
-    for (shell, sign) in [
+    let signs = [
         ("bash", "complete -F _meshctl"),
-        ("zsh", "#compdef meshctl"),
+        ("elvish", "set edit:completion:arg-completer[meshctl]"),
         ("fish", "complete -c meshctl"),
         ("powershell", "Register-ArgumentCompleter"),
-        ("elvish", "set edit:completion:arg-completer[meshctl]"),
-    ] {
+        ("zsh", "#compdef meshctl"),
+    ];
+    let all: Vec<String> = Shell::value_variants().iter().map(ToString::to_string).collect();
+    assert_eq!(signs.map(|(shell, _)| shell.to_owned()).as_slice(), all);
+    for (shell, sign) in signs {
         let output = run(dir.path(), &["completion", shell]);
         assert_eq!(output.status.code(), Some(0), "{shell}");
         let script = String::from_utf8(output.stdout).unwrap();

@@ -23,6 +23,7 @@ const DAY: i64 = 86_400;
 /// The shop. Its clock stands still, so that ages do not depend on how fast the tests run.
 pub(crate) struct Shop {
     well: bool,
+    garbled: bool,
     now_millis: i64,
 }
 
@@ -49,12 +50,17 @@ fn workload(name: &str) -> WorkloadRef {
 impl Shop {
     /// Nothing is wrong with it.
     pub(crate) fn healthy() -> Self {
-        Self { well: true, now_millis: now_millis() }
+        Self { well: true, garbled: false, now_millis: now_millis() }
     }
 
     /// Proxies are missing or behind, and objects are wrong.
     pub(crate) fn troubled() -> Self {
-        Self { well: false, now_millis: now_millis() }
+        Self { well: false, garbled: false, now_millis: now_millis() }
+    }
+
+    /// Healthy, but some entries of the answers cannot be understood.
+    pub(crate) fn garbled() -> Self {
+        Self { garbled: true, ..Self::healthy() }
     }
 
     fn config(&self, name: &str, account: &str, last: u8, speaks: Protocol) -> WorkloadConfig {
@@ -247,7 +253,12 @@ impl Mesh for Shop {
             proxy: self.proxy(&config.workload.name),
             config: Some(config.to_wire()),
         };
-        self.configs().into_iter().map(view).collect()
+        let mut workloads: Vec<pb::Workload> = self.configs().into_iter().map(view).collect();
+        if self.garbled {
+            let config = workloads[0].config.as_mut().unwrap();
+            config.identity = "\u{1b}[2Jnobody".into();
+        }
+        workloads
     }
 
     fn services(&self) -> Vec<pb::Service> {
@@ -281,13 +292,18 @@ impl Mesh for Shop {
             matches: Vec::new(),
             backends: vec![to("catalog-v1", 90), to("catalog-v2", 10)],
         };
-        vec![
+        let mut services = vec![
             service("cart", Protocol::Grpc, own("cart"), &["cart"]),
             service("catalog", Protocol::Http1, split, &["catalog-v1", "catalog-v2"]),
             service("catalog-v1", Protocol::Http1, own("catalog-v1"), &["catalog-v1"]),
             service("catalog-v2", Protocol::Http1, own("catalog-v2"), &["catalog-v2"]),
             service("storefront", Protocol::Http1, own("storefront"), &["storefront"]),
-        ]
+        ];
+        if self.garbled {
+            services[4].destination.as_mut().unwrap().rules[0].backends.clear();
+            services[4].endpoints[0].address = "nowhere".into();
+        }
+        services
     }
 
     fn edges(&self) -> Vec<pb::Edge> {
@@ -308,6 +324,9 @@ impl Mesh for Shop {
             ..self.key("storefront", "storefront", "storefront", Protocol::Http1)
         };
         edges.push(self.edge(outside, "storefront", 600, None));
+        if self.garbled {
+            edges[0].summary = None;
+        }
         edges
     }
 }

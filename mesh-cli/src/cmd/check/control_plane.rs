@@ -133,6 +133,12 @@ fn validity(check: &'static str, not_after: i64, now_millis: i64, remedy: &str) 
     }
 }
 
+/// Something in the controller's answers could not be read, so that nothing can be said about it.
+pub(super) fn left_out(what: &str) -> Check {
+    let remedy = "use a meshctl of the controller's version";
+    Check::bad(CONFIGURATION, "the controller's answers are understood", Outcome::Fail, what, remedy)
+}
+
 /// One check for each problem of the configuration, or one that all is well. `running`: as a controller reports it.
 pub(super) fn problems(problems: &[pb::Problem], running: bool) -> Vec<Check> {
     if problems.is_empty() {
@@ -142,10 +148,18 @@ pub(super) fn problems(problems: &[pb::Problem], running: bool) -> Vec<Check> {
 }
 
 fn problem(problem: &pb::Problem, running: bool) -> Check {
-    let (found, result) = match (problem.refused, running) {
-        (true, true) => ("not applied, its last good version stays", Outcome::Fail),
-        (true, false) => ("not applied", Outcome::Fail),
-        (false, _) => ("applied in part", Outcome::Warn),
+    let kind = problem.object.as_ref().map(|object| object.kind.as_str());
+    let (found, result) = match (problem.refused, running, kind) {
+        // What it was to restrict must not become open by an error in it.
+        (true, true, Some("TrafficTarget")) => (
+            "not applied; if it was good before, that version stays, else its destination is closed",
+            Outcome::Fail,
+        ),
+        (true, true, _) => {
+            ("not applied; if it was good before, that version stays, else it has no effect", Outcome::Fail)
+        }
+        (true, false, _) => ("not applied", Outcome::Fail),
+        (false, ..) => ("applied in part", Outcome::Warn),
     };
     let field = if problem.field.is_empty() { String::new() } else { format!("{}: ", problem.field) };
     let place = match (problem.file.as_str(), problem.line) {

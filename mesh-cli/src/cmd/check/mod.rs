@@ -1,12 +1,13 @@
 //! `meshctl check`: is the mesh well, and what to do where it is not.
 //!
 //! Checks are data ([`model`]); [`control_plane`] and [`data_plane`] are pure functions from what the controller says to
-//! checks; [`offline`] reads a directory instead.
+//! checks; [`offline`] looks at the files of a directory ([`source`]) instead.
 
 mod control_plane;
 mod data_plane;
 mod model;
 mod offline;
+mod source;
 #[cfg(test)]
 mod tests;
 
@@ -34,7 +35,7 @@ const SETTLE: Duration = Duration::from_millis(2500);
 /// a failed check.
 pub(crate) async fn run(ctx: &Ctx, args: &CheckArgs, out: &Out) -> anyhow::Result<Exit> {
     let report = match &args.source {
-        Some(directory) => offline::check(directory)?,
+        Some(directory) => offline::check(directory, args)?,
         None => Report::new(online(ctx).await?),
     };
     if !out.is_table() {
@@ -73,8 +74,11 @@ async fn online(ctx: &Ctx) -> anyhow::Result<Vec<Check>> {
 }
 
 async fn rest(client: &mut Client, status: pb::GetStatusResponse) -> Result<Vec<Check>, ViewError> {
-    let mut checks = control_plane::problems(&client.problems().await?, true);
+    let problems = client.problems().await?;
     let (status, workloads) = settled(client, status).await?;
+    let left_out = client.left_out();
+    let mut checks: Vec<Check> = left_out.iter().map(|text| control_plane::left_out(text)).collect();
+    checks.extend(control_plane::problems(&problems, true));
     checks.extend(data_plane::checks(&status, &workloads));
     Ok(checks)
 }

@@ -1,31 +1,22 @@
 //! `meshctl check --source DIR`: the YAML of a directory, without a controller. Reads and compiles it exactly as the
 //! controller does.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::path::Path;
 
 use anyhow::{Context as _, bail};
-use mesh_core::ports::{DEFAULT_CLUSTER_DOMAIN, DEFAULT_TRUST_DOMAIN};
-use mesh_k8s::{Located, Problem, Settings};
+use mesh_k8s::{Located, Place, Problem, Settings};
 use mesh_proto::{common::v1::ObjectRef, view::v1 as pb};
 
 use super::{
     control_plane,
     model::{Check, Report},
+    source::{self, Found},
 };
-use crate::out::units;
-
-/// Deepest directory below the source that is read.
-const MAX_DEPTH: usize = 16;
-/// Largest file that is read, in bytes.
-const MAX_FILE: u64 = 4 << 20;
+use crate::{cli::CheckArgs, out::units};
 
 /// Checks the files of a directory.
-pub(super) fn check(directory: &Path) -> anyhow::Result<Report> {
-    let mut files = Vec::new();
-    collect(directory, 0, &mut files)
+pub(super) fn check(directory: &Path, args: &CheckArgs) -> anyhow::Result<Report> {
+    let files = source::read(directory)
         .with_context(|| format!("cannot read the directory {}", directory.display()))?;
     if files.is_empty() {
         bail!(
@@ -33,28 +24,23 @@ pub(super) fn check(directory: &Path) -> anyhow::Result<Report> {
             directory.display()
         );
     }
-    files.sort();
     let mut objects: Vec<Located> = Vec::new();
     let mut problems: Vec<Problem> = Vec::new();
-    for path in &files {
-        let name = path.strip_prefix(directory).unwrap_or(path).to_string_lossy().into_owned();
-        let size = fs::metadata(path).map(|meta| meta.len()).unwrap_or_default();
-        if size > MAX_FILE {
-            bail!(
-                "{} has {}; at most {} are read",
-                path.display(),
-                units::bytes(size),
-                units::bytes(MAX_FILE)
-            );
+    let mut read = 0;
+    for Found { name, content } in &files {
+        match content {
+            Ok(text) => {
+                let (found, wrong, _) = mesh_k8s::parse(name, text);
+                objects.extend(found);
+                problems.extend(wrong);
+                read += 1;
+            }
+            Err(why) => problems.push(unreadable(name, why)),
         }
-        let text = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-        let (found, wrong, _) = mesh_k8s::parse(&name, &String::from_utf8_lossy(&text));
-        objects.extend(found);
-        problems.extend(wrong);
     }
     let settings = Settings {
-        trust_domain: DEFAULT_TRUST_DOMAIN.parse().context("trust domain")?,
-        cluster_domain: DEFAULT_CLUSTER_DOMAIN.into(),
+        trust_domain: args.trust_domain.clone(),
+        cluster_domain: args.cluster_domain.as_str().into(),
     };
     let compiled = mesh_k8s::compile(&objects, &settings);
     problems.extend(compiled.problems);
@@ -62,13 +48,24 @@ pub(super) fn check(directory: &Path) -> anyhow::Result<Report> {
     let problems: Vec<pb::Problem> = problems.iter().map(message).collect();
     let counts = format!(
         "{}, {}, {}",
-        units::count(files.len(), "file", "files"),
+        units::count(read, "file", "files"),
         units::count(objects.len(), "object", "objects"),
         units::count(compiled.workloads.len(), "workload", "workloads"),
     );
-    let mut checks = vec![Check::ok("Source", "the files can be read", counts)];
+    let mut checks = vec![Check::ok("Source", "the directory can be read", counts)];
     checks.extend(control_plane::problems(&problems, false));
     Ok(Report::new(checks))
+}
+
+fn unreadable(name: &str, why: &str) -> Problem {
+    Problem {
+        object: None,
+        place: Place { file: name.into(), line: 0 },
+        field: String::new(),
+        message: why.to_owned(),
+        remedy: "make it UTF-8 text within the limits that the controller may read, or move it away".into(),
+        refused: true,
+    }
 }
 
 /// As the controller would report it.
@@ -87,22 +84,4 @@ fn message(problem: &Problem) -> pb::Problem {
         remedy: problem.remedy.clone(),
         refused: problem.refused,
     }
-}
-
-/// Files named *.yaml or *.yml, those in hidden directories and hidden files left out.
-fn collect(directory: &Path, depth: usize, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
-    for entry in fs::read_dir(directory)? {
-        let path = entry?.path();
-        let hidden = path.file_name().is_none_or(|name| name.to_string_lossy().starts_with('.'));
-        let yaml = path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
-        if hidden {
-            continue;
-        }
-        if path.is_dir() && depth < MAX_DEPTH {
-            collect(&path, depth + 1, files)?;
-        } else if yaml && path.is_file() {
-            files.push(path);
-        }
-    }
-    Ok(())
 }

@@ -1,7 +1,7 @@
 //! Checks come out as they should.
 
 use mesh_core::{config::WorkloadConfig, name::ObjectRef, name::WorkloadRef, policy};
-use mesh_proto::{discovery::v1::Rejected, view::v1 as pb};
+use mesh_proto::{convert::Wire as _, discovery::v1::Rejected, view::v1 as pb};
 
 use super::{
     control_plane, data_plane,
@@ -76,6 +76,21 @@ fn a_healthy_mesh_has_nothing_to_say() {
     assert_eq!(proxies(|_| {}), [""; 0]);
     assert_eq!(bad(&control_plane::problems(&[], true)), [""; 0]);
     assert!(data_plane::is_settled(&status(), &[workload(Some(healthy())), workload(None)]));
+}
+
+#[test]
+fn what_becomes_of_a_refused_object_is_true_whether_it_was_ever_good() {
+    let reason = |kind: &str, refused, running| {
+        let object = ObjectRef::new(kind, "shop", "cart").to_wire();
+        let message = "no".to_owned();
+        let problem = pb::Problem { object: Some(object), message, refused, ..pb::Problem::default() };
+        control_plane::problems(&[problem], running).remove(0).reason.unwrap()
+    };
+    let stays = "not applied; if it was good before, that version stays, else";
+    assert_eq!(reason("Service", true, true), format!("{stays} it has no effect: no"));
+    assert_eq!(reason("TrafficTarget", true, true), format!("{stays} its destination is closed: no"));
+    assert_eq!(reason("TrafficTarget", true, false), "not applied: no");
+    assert_eq!(reason("TrafficTarget", false, true), "applied in part: no");
 }
 
 #[test]

@@ -3,6 +3,8 @@
 mod account;
 mod document;
 mod service;
+#[cfg(test)]
+mod tests;
 mod workload;
 
 use mesh_core::{
@@ -14,7 +16,7 @@ use mesh_core::{
 use super::{
     edges::{self, Edge},
     names::Wanted,
-    window_words,
+    warn, window_words,
 };
 use crate::{
     Exit,
@@ -54,6 +56,7 @@ pub(crate) async fn run(ctx: &Ctx, args: &InspectArgs, out: &Out) -> anyhow::Res
         generation: status.generation,
         now_millis: status.now_millis,
     };
+    warn(&mut client, out);
     let name = wanted.find(args.kind, &mesh.names(args.kind))?;
     let problems = document::problems(&problems, args.kind, &name);
     let view = match args.kind {
@@ -118,7 +121,20 @@ impl Mesh {
             Direction::Inbound => served(&report.key) || (own.is_some() && report.key.source.as_ref() == own),
         };
         let reports: Vec<Report> = self.reports.iter().filter(concerns).cloned().collect();
-        let mut flows = traffic::flows(&reports);
+        // Then callees cannot tell its calls from those of the others.
+        let shared = own.is_some_and(|own| {
+            let other = |workload: &WorkloadRef, id: &SpiffeId| id == own && !is(workload);
+            self.workloads.iter().any(|view| other(&view.config.workload, &view.config.identity))
+                || self.reports.iter().any(|report| {
+                    let source = report.key.source.as_ref();
+                    report.key.direction == Direction::Outbound
+                        && source.is_some_and(|id| other(&report.reporter, id))
+                })
+        });
+        let whole = |callee: &Flow| {
+            !shared || callee.source.as_ref() != own || callee.workload.as_ref().is_some_and(is)
+        };
+        let mut flows = traffic::flows_where(&reports, whole);
         // What others say of its identity only confirms what its own proxy reported.
         flows.retain(|flow| flow.secured != Secured::Callee || flow.workload.as_ref().is_some_and(is));
         flows
