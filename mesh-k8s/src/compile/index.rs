@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Most names that are suggested in one compilation: each costs a comparison with all names.
-const MAX_SUGGESTIONS: usize = 100;
+pub(crate) const MAX_SUGGESTIONS: usize = 100;
 
 /// An object and where it was read.
 #[derive(Debug)]

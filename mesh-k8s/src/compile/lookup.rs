@@ -2,7 +2,7 @@
 
 use std::{
     borrow::Cow,
-    collections::{BTreeMap, BTreeSet, btree_map::Entry},
+    collections::{BTreeMap, BTreeSet, HashMap, btree_map::Entry},
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
@@ -16,7 +16,11 @@ use mesh_core::{
 };
 
 use crate::{
-    compile::{Compiled, endpoints::SelectedWorkload, index::Index},
+    compile::{
+        Compiled,
+        endpoints::SelectedWorkload,
+        index::{Index, MAX_SUGGESTIONS},
+    },
     nearest::nearest,
 };
 
@@ -104,6 +108,12 @@ impl Compiled {
     fn ports_of(&self, namespace: &str, name: &str) -> impl Iterator<Item = &ServiceRoutes> {
         let range = ServicePort::new(namespace, name, 0)..=ServicePort::new(namespace, name, u16::MAX);
         self.services.range(range).map(|(_, routes)| routes)
+    }
+
+    fn is_known(&self, host: &Host, client_namespace: &str) -> bool {
+        let service = host.service(client_namespace, &self.cluster_domain);
+        service.is_some_and(|(namespace, name)| self.ports_of(namespace, name).next().is_some())
+            || host.name.parse::<IpAddr>().is_ok()
     }
 
     fn unknown_service(&self, namespace: &str, name: &str, client_namespace: &str) -> String {
@@ -203,9 +213,21 @@ impl Compiled {
     /// Reports upstreams that lead nowhere.
     pub(crate) fn report_unknown_upstreams(&self, index: &mut Index<'_>) {
         let workloads = index.workloads.clone();
+        // Workloads of one kind name the same hosts, and each suggestion costs a comparison with all names.
+        let mut told: HashMap<(&str, &Host), Option<String>> = HashMap::new();
+        let mut suggested = 0;
         for workload in workloads {
+            let namespace: &str = &workload.object.name.namespace;
             for (at, upstream) in workload.object.upstreams.iter().enumerate() {
-                if let Err(detail) = self.host(&upstream.host, &workload.object.name.namespace) {
+                let wrong = told.entry((namespace, &upstream.host)).or_insert_with(|| {
+                    if suggested < MAX_SUGGESTIONS || self.is_known(&upstream.host, namespace) {
+                        let wrong = self.host(&upstream.host, namespace).err();
+                        suggested += usize::from(wrong.is_some());
+                        return wrong;
+                    }
+                    Some(format!("{} leads to no Service", upstream.host))
+                });
+                if let Some(detail) = wrong.clone() {
                     let field = format!("spec.upstreams[{at}].host");
                     let remedy = "correct host and port, or add the Service";
                     index.problems.warn(workload.located, upstream.line, &field, detail, remedy);

@@ -32,6 +32,28 @@ spec:\n  serviceAccount: s{service}\n  address: 10.{workload}.{}.{}\n  ports: [{
 }
 
 #[test]
+fn many_wrong_upstreams_are_told_quickly() {
+    let mut text = mesh();
+    for workload in 0..2000 {
+        let address = format!("10.9.{}.{}", workload / 250, workload % 250 + 1);
+        write!(
+            text,
+            "---\napiVersion: meshctl.dev/v1alpha1\nkind: Workload\nmetadata: {{name: u{workload}, namespace: n0}}
+spec: {{address: {address}, upstreams: [{{listenPort: 9, host: s10-x{workload}, port: 80}}, {{listenPort: 10, host: s10, port: 80}}]}}\n"
+        )
+        .unwrap();
+    }
+    let objects = parse("mesh.yaml", &text).0;
+    let started = Instant::now();
+    let compiled = compile(&objects, &settings());
+    let took = started.elapsed();
+    assert_eq!(compiled.problems.len(), 2000);
+    let told = |text: &str| compiled.problems.iter().filter(|p| p.message.contains(text)).count();
+    assert_eq!((told("no Service \"s10-x"), told("leads to no Service")), (100, 1900));
+    assert!(took.as_secs() < 10, "{took:?}");
+}
+
+#[test]
 fn a_large_mesh_compiles_quickly() {
     let text = mesh();
     let started = Instant::now();
