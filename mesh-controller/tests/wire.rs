@@ -1,5 +1,7 @@
 //! Proxies accept everything that is compiled: what they would refuse, parsing and compiling refuse.
 
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
 use std::fmt::Write as _;
 
 use mesh_core::config::{Destination, Endpoint};

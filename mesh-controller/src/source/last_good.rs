@@ -129,28 +129,16 @@ impl LastGood {
             named.contains(&reference) || !self.good.contains_key(&reference)
         };
         let stand_ins: Vec<Located> = stand_ins.into_iter().filter(needed).collect();
-        let mut present = named.clone();
-        for (name, file) in &self.files {
-            let refused: HashSet<&ObjectRef> =
-                file.problems.iter().filter(|p| p.refused).filter_map(|p| p.object.as_ref()).collect();
-            if file.whole && refused.is_empty() {
-                continue;
-            }
-            let mut kept: Vec<&Located> = self
-                .good
-                .iter()
-                .filter(|(reference, old)| {
-                    refused.contains(reference) || (!file.whole && old.place.file == *name)
-                })
-                .map(|(_, old)| old)
-                .collect();
-            kept.sort_by(|a, b| a.place.cmp(&b.place));
-            for old in kept {
-                if present.insert(old.reference()) {
-                    objects.push(old.clone());
-                }
-            }
-        }
+        let problems = self.files.values().flat_map(|file| &file.problems);
+        let refused: HashSet<&ObjectRef> =
+            problems.filter(|p| p.refused).filter_map(|p| p.object.as_ref()).collect();
+        let is_part = |name: &str| self.files.get(name).is_some_and(|file| !file.whole);
+        let is_kept = |(reference, old): &(&ObjectRef, &Located)| {
+            refused.contains(reference) || is_part(&old.place.file)
+        };
+        let mut kept: Vec<&Located> = self.good.iter().filter(is_kept).map(|(_, old)| old).collect();
+        kept.sort_by(|a, b| a.place.cmp(&b.place));
+        objects.extend(kept.into_iter().filter(|old| !named.contains(&old.reference())).cloned());
         objects.extend(stand_ins);
         objects
     }
