@@ -159,7 +159,9 @@ async fn forward(
     let worker = &caller.worker;
     if let Kind::Unknown(text) = table.kind() {
         let exchange = caller.begin(table.edge(seen), &request);
-        return refuse(exchange, Reason::UnknownDestination, text, to);
+        // Names of objects are for logs and meshctl; the response has the code and what to do.
+        tracing::info!(detail = text, "unknown destination");
+        return refuse(exchange, Reason::UnknownDestination, "", to);
     }
     let version = request.version();
     // Before anything is decided: what is decided on is what is sent.

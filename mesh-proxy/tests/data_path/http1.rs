@@ -96,7 +96,7 @@ async fn says_why_a_request_goes_nowhere() {
         (StatusCode::NOT_FOUND, Some(Reason::UnknownDestination))
     );
     let text = String::from_utf8(response.body().to_vec()).unwrap();
-    assert_eq!(text, "UNKNOWN_DESTINATION: no Service \"nosuch\" in namespace shop\n");
+    assert!(text.starts_with("UNKNOWN_DESTINATION: ") && !text.contains("shop"), "names no objects: {text}");
 
     // The controller never answers about this one.
     let response = connection.get("/", "pending").await.unwrap();
