@@ -258,3 +258,17 @@ async fn stopping_ends_streams_with_unavailable() {
     assert_eq!(stream.next().await.unwrap_err().code(), Code::Unavailable);
     assert!(begin.elapsed() < Duration::from_secs(4));
 }
+
+#[tokio::test]
+async fn a_refused_resource_that_is_no_longer_wanted_holds_nothing_up() {
+    let (mesh, svid) = shop().await;
+    let mut stream = Stream::open(&mesh, &svid, "shop/web-1", &[]).await;
+    stream.applied().await;
+    stream.subscribe(&[HOST]).await;
+    let response = stream.next().await.unwrap();
+    stream.ack(response.nonce, &[HOST]).await;
+    stream.unsubscribe(&[HOST]).await;
+    // Removals wait for as long as something that the proxy is to hold was refused.
+    let response = stream.applied().await;
+    assert_eq!(response.removed, [HOST, ENDPOINTS]);
+}

@@ -72,6 +72,35 @@ async fn a_connection_that_says_nothing_is_closed() {
     assert!(matches!(closed, Ok(0) | Err(_)), "{closed:?}");
 }
 
+#[tokio::test]
+async fn strangers_neither_stay_nor_lock_proxies_out() {
+    let mesh = Mesh::start(&[("shop.yaml", SHOP)]).await;
+    let svid = mesh.enroll("shop/web-1", "shop/web").await;
+    let begin = Instant::now();
+    let stranger = async || {
+        tls::connect(mesh.addresses().control, "x", tls::credulous_client(None, &[b"h2"])).await.unwrap()
+    };
+    // The end, after whatever the server says at first.
+    async fn end(mut connection: impl tokio::io::AsyncRead + Unpin) {
+        let mut said = Vec::new();
+        let ended = tokio::time::timeout(Duration::from_secs(20), connection.read_to_end(&mut said)).await;
+        ended.expect("the connection stays open").ok();
+    }
+    let mut strangers = Vec::new();
+    for _ in 0..256 {
+        strangers.push(stranger().await);
+    }
+    let filled = begin.elapsed();
+    assert!(filled < Duration::from_secs(8), "{filled:?} is too slow for what follows");
+    end(stranger().await).await;
+    assert!(begin.elapsed() < Duration::from_secs(9), "one too many is closed at once");
+    reported(&mesh, &svid).await.expect("proxies have places of their own");
+    end(strangers.remove(0)).await;
+    assert!((9..15).contains(&begin.elapsed().as_secs()), "{:?}", begin.elapsed());
+    drop(strangers);
+    mesh.enroll("shop/web-1", "shop/web").await;
+}
+
 fn last_port(response: &WatchResponse) -> Vec<String> {
     let Some(Body::Endpoints(set)) = &response.upserts[0].body else { panic!("{response:?}") };
     set.endpoints.iter().map(|endpoint| endpoint.address.clone()).filter(|a| !a.contains(".0.1:")).collect()

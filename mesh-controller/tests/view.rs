@@ -156,6 +156,15 @@ async fn edges_are_what_proxies_reported_of_themselves() {
     assert_eq!(error.code(), Code::InvalidArgument, "{error}");
     assert!(error.message().contains("edges[0].key.source"), "{error}");
 
+    let mut many = report("b", 700, edge(WEB, 5));
+    many.edges.extend(vec![EdgeSummary::default(); 700_000]);
+    let error = telemetry.clone().max_encoding_message_size(1 << 23).report(many).await.unwrap_err();
+    assert!(error.message().contains("edges[1].key"), "what is malformed is told: {error}");
+    let mut large = report("b", 700, edge(WEB, 5));
+    large.edges.extend(vec![EdgeSummary::default(); 1_100_000]);
+    let error = telemetry.clone().max_encoding_message_size(1 << 23).report(large).await.unwrap_err();
+    assert_eq!(error.code(), Code::OutOfRange, "{error}");
+
     let mut client = ViewClient::new(channel(&mesh).await);
     let mut list = async |namespace: &str, window_millis| {
         let request = ListEdgesRequest { namespace: namespace.into(), window_millis };
@@ -170,4 +179,25 @@ async fn edges_are_what_proxies_reported_of_themselves() {
     assert_eq!(list("shop", 10_000).await.unwrap()[0].summary.as_ref().unwrap().requests, 155);
     assert_eq!(list("other", 0).await.unwrap(), []);
     assert_eq!(list("", 600_001).await.unwrap_err().code(), Code::InvalidArgument);
+}
+
+#[tokio::test]
+async fn who_reports_too_often_is_refused() {
+    let mesh = Mesh::start(&[("shop.yaml", SHOP)]).await;
+    let svid = mesh.enroll("shop/web-1", "shop/web").await;
+    let mut telemetry = TelemetryClient::new(mesh.channel(Some(&svid)).await.unwrap());
+    let mut refused = 0;
+    for uptime_millis in 0..100 {
+        let edges = vec![edge(WEB, 1)];
+        let workload = workload("shop/web-1");
+        let request = ReportRequest { workload, instance: "a".into(), edges, uptime_millis };
+        match telemetry.report(request).await {
+            Ok(_) => {}
+            Err(error) => {
+                assert_eq!(error.code(), Code::ResourceExhausted, "{error}");
+                refused += 1;
+            }
+        }
+    }
+    assert!(refused > 0);
 }

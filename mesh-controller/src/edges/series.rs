@@ -14,15 +14,20 @@ const FINE: Duration = Duration::from_secs(60);
 /// Older samples are that far apart.
 const COARSE: Duration = Duration::from_secs(5);
 
+/// Reports that come faster than that replace the newest sample.
+const DENSE: Duration = Duration::from_millis(500);
+
 /// One edge of one reporter, over restarts of the reporter.
 pub(super) struct Series {
     /// Totals of processes that ended.
-    ended: EdgeTotals,
-    /// Totals of the process that reports.
-    current: EdgeTotals,
+    ended: Compact,
+    /// Totals of the processes that report, by their number.
+    current: Vec<(u64, Compact)>,
     /// Oldest first; never empty.
     samples: VecDeque<Sample>,
     origin: Instant,
+    /// When it was last reported.
+    reported: Instant,
 }
 
 /// What the totals were from `at` to `until`.
@@ -33,7 +38,7 @@ struct Sample {
 }
 
 /// Totals without the buckets that are empty: a full histogram takes 1.6 kB.
-#[derive(PartialEq)]
+#[derive(Default, PartialEq)]
 struct Compact {
     requests: u64,
     failures: u64,
@@ -47,37 +52,66 @@ struct Compact {
 }
 
 impl Series {
-    /// An edge that began at `origin` and has these totals now.
-    pub(super) fn new(origin: Instant, totals: EdgeTotals, now: Instant) -> Self {
-        let zero = Sample { at: origin, until: origin, totals: Compact::of(&EdgeTotals::default()) };
-        let mut series = Self {
-            ended: EdgeTotals::default(),
-            current: EdgeTotals::default(),
+    /// An edge that began at `origin`.
+    pub(super) fn new(origin: Instant, now: Instant) -> Self {
+        let zero = Sample { at: origin, until: origin, totals: Compact::default() };
+        Self {
+            ended: Compact::default(),
+            current: Vec::new(),
             samples: VecDeque::from([zero]),
             origin,
-        };
-        series.push(totals, now);
-        series
+            reported: now,
+        }
     }
 
-    /// Takes newer totals. Totals that went back mean that the reporter began anew.
-    pub(super) fn push(&mut self, totals: EdgeTotals, now: Instant) {
-        if totals.requests < self.current.requests || totals.connections < self.current.connections {
-            self.restart();
+    /// Takes newer totals of a process. Totals that went back mean that the proxy forgot the edge and began anew;
+    /// unless `is_sum`: an edge may leave the overflow edge. Keeps at most `room` samples.
+    pub(super) fn push(
+        &mut self,
+        process: u64,
+        totals: &EdgeTotals,
+        is_sum: bool,
+        room: usize,
+        now: Instant,
+    ) {
+        let went_back =
+            |old: &Compact| totals.requests < old.requests || totals.connections < old.connections;
+        if !is_sum && self.current.iter().any(|(number, old)| *number == process && went_back(old)) {
+            self.end(process);
         }
-        self.current = totals;
-        let compact = Compact::of(&self.sum());
+        let newest = Compact::of(totals);
+        match self.current.iter_mut().find(|(number, _)| *number == process) {
+            Some((_, held)) => *held = newest,
+            None => self.current.push((process, newest)),
+        }
+        self.reported = now;
+        self.sample(now);
+        self.thin(room, now);
+    }
+
+    /// A process ended: what it counted stays.
+    pub(super) fn end(&mut self, process: u64) {
+        let Some(at) = self.current.iter().position(|(number, _)| *number == process) else { return };
+        let (_, last) = self.current.swap_remove(at);
+        let mut sum = self.ended.expand();
+        add(&mut sum, &last.expand());
+        self.ended = Compact::of(&sum);
+    }
+
+    /// When it was last reported.
+    pub(super) fn reported(&self) -> Instant {
+        self.reported
+    }
+
+    fn sample(&mut self, now: Instant) {
+        let totals = Compact::of(&self.sum());
+        let before = self.samples.len().checked_sub(2).and_then(|i| self.samples.get(i));
+        let is_dense = before.is_some_and(|before| now.saturating_duration_since(before.until) < DENSE);
         match self.samples.back_mut() {
-            Some(last) if last.totals == compact => last.until = now,
-            _ => self.samples.push_back(Sample { at: now, until: now, totals: compact }),
+            Some(last) if last.totals == totals => last.until = now,
+            Some(last) if is_dense => *last = Sample { at: now, until: now, totals },
+            _ => self.samples.push_back(Sample { at: now, until: now, totals }),
         }
-        self.thin(now);
-    }
-
-    /// The reporter's process ended: what it counted stays.
-    pub(super) fn restart(&mut self) {
-        add(&mut self.ended, &self.current);
-        self.current = EdgeTotals::default();
     }
 
     /// Totals since the start, and the time that they cover.
@@ -107,13 +141,13 @@ impl Series {
     }
 
     fn sum(&self) -> EdgeTotals {
-        let mut sum = self.ended.clone();
-        add(&mut sum, &self.current);
+        let mut sum = self.ended.expand();
+        self.current.iter().for_each(|(_, totals)| add(&mut sum, &totals.expand()));
         sum
     }
 
     /// Drops samples that are too dense for their age, and those older than any window but the newest of them.
-    fn thin(&mut self, now: Instant) {
+    fn thin(&mut self, room: usize, now: Instant) {
         let age = |sample: &Sample| now.saturating_duration_since(sample.until);
         while self.samples.get(1).is_some_and(|second| age(second) > MAX_WINDOW) {
             self.samples.pop_front();
@@ -127,6 +161,23 @@ impl Series {
             kept = Some(sample.at);
             true
         });
+        while self.samples.len() > room.max(2) {
+            let densest = self.densest(now);
+            self.samples.remove(densest);
+        }
+    }
+
+    /// The sample whose loss makes windows least inexact, relative to their length: neither the first nor the last.
+    fn densest(&self, now: Instant) -> usize {
+        let gap = |i: usize| {
+            let (before, sample, after) =
+                (self.samples.get(i - 1)?, self.samples.get(i)?, self.samples.get(i + 1)?);
+            let age = now.saturating_duration_since(sample.until).as_secs_f64() + 1.0;
+            Some(after.at.saturating_duration_since(before.until).as_secs_f64() / age)
+        };
+        let inner = 1..self.samples.len().saturating_sub(1);
+        let gaps = inner.filter_map(|i| Some((i, gap(i)?)));
+        gaps.min_by(|a, b| a.1.total_cmp(&b.1)).map_or(0, |(i, _)| i)
     }
 
     #[cfg(test)]
@@ -169,7 +220,8 @@ impl Compact {
     }
 }
 
-fn add(sum: &mut EdgeTotals, more: &EdgeTotals) {
+/// Adds `more` to `sum`.
+pub(super) fn add(sum: &mut EdgeTotals, more: &EdgeTotals) {
     sum.requests = sum.requests.saturating_add(more.requests);
     sum.failures = sum.failures.saturating_add(more.failures);
     for (reason, count) in &more.reasons {

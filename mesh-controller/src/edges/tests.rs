@@ -98,11 +98,97 @@ fn a_restarted_proxy_goes_on_counting_and_an_old_one_is_not_taken_for_a_burst() 
 }
 
 #[test]
-fn edges_are_bounded() {
+fn edges_are_bounded_and_what_exceeds_is_summed() {
+    let (edges, cart) = (Edges::default(), WorkloadRef::new("shop", "cart-1"));
+    let start = Instant::now() + Duration::from_secs(10_000);
+    let at = |second: u64| start + Duration::from_secs(second);
+    let take = |count: u16, uptime: u64| {
+        let all = (0..count).map(|i| (key(i), totals(1))).collect();
+        let report = Report { instance: "a".into(), uptime: Duration::from_secs(uptime), edges: all };
+        edges.take(&cart, report, at(uptime))
+    };
+    let overflowed = |now| {
+        let rows = edges.list(None, now, |_, key| *key == overflow(Direction::Outbound));
+        rows.first().map(|row| row.totals.requests)
+    };
+    assert_eq!(take(2050, 1), Taken::All { overflowed: 50 });
+    assert_eq!(edges.list(None, at(1), |_, _| true).len(), MAX_EDGES + 1);
+    assert_eq!(overflowed(at(1)), Some(50));
+    assert_eq!(take(2010, 2), Taken::All { overflowed: 10 });
+    assert_eq!(overflowed(at(2)), Some(10), "edges that left the overflow are not counted twice");
+    // The proxy lives, but has forgotten its edges.
+    take(3, 599);
+    edges.expire(at(601));
+    assert_eq!(edges.list(None, at(601), |_, _| true).len(), MAX_EDGES + 1);
+    edges.expire(at(602));
+    assert_eq!(edges.list(None, at(602), |_, _| true).len(), 3);
+}
+
+#[test]
+fn processes_of_one_workload_add_up() {
+    let (edges, cart) = (Edges::default(), WorkloadRef::new("shop", "cart-1"));
+    let start = Instant::now() + Duration::from_secs(10_000);
+    let at = |second: u64| start + Duration::from_secs(second);
+    for second in 1..=30 {
+        edges.take(&cart, report("a", second, 10 * second), at(second));
+        edges.take(&cart, report("b", second, second), at(second));
+    }
+    assert_eq!(one(&edges, None, at(30)).0, 330);
+    assert_eq!(one(&edges, Some(10), at(30)).0, 110);
+    assert_eq!(edges.take(&cart, report("a", 29, 290), at(31)), Taken::Stale);
+    assert_eq!(one(&edges, None, at(31)).0, 330, "a late report changes nothing");
+    // As many as may be; one that ended makes room, and what it counted stays.
+    for instance in ["c", "d"] {
+        edges.take(&cart, report(instance, 1, 1), at(31));
+    }
+    assert_eq!(edges.take(&cart, report("e", 1, 1), at(31)), Taken::TooManyProcesses);
+    for second in 32..=50 {
+        for instance in ["b", "c", "d"] {
+            edges.take(&cart, report(instance, second, 40), at(second));
+        }
+    }
+    assert_eq!(edges.take(&cart, report("e", 1, 7), at(50)), Taken::All { overflowed: 0 });
+    assert_eq!(one(&edges, None, at(50)).0, 300 + 3 * 40 + 7);
+}
+
+#[test]
+fn fast_reports_neither_pile_up_nor_spoil_windows() {
+    let (edges, cart) = (Edges::default(), WorkloadRef::new("shop", "cart-1"));
+    let start = Instant::now() + Duration::from_secs(10_000);
+    let at = |millis: u64| start + Duration::from_millis(millis);
+    let mut most = 0;
+    for tick in 1..=6000 {
+        let mut report = report("a", 0, tick);
+        report.uptime = Duration::from_millis(tick * 10);
+        edges.take(&cart, report, at(tick * 10));
+        let samples = edges.lock().values().next().unwrap().edges.values().next().unwrap().len();
+        most = most.max(samples);
+    }
+    assert!(most <= 160, "{most} samples are kept");
+    let (requests, covered) = one(&edges, Some(10), at(60_000));
+    assert!((950..=1050).contains(&requests), "{requests} in {covered} s");
+
+    // A reporter of many edges keeps few samples of each, near ones closer together.
+    let mut series = Series::new(start, start);
+    for second in 1..=900 {
+        series.push(1, &totals(second), false, MIN_SAMPLES, at(second * 1000));
+        assert!(series.len() <= MIN_SAMPLES);
+    }
+    for window in [10, 60, 300] {
+        let (within, covered) = series.within(Duration::from_secs(window), at(900_000), at(900_000));
+        assert_eq!(within.requests, covered.as_secs());
+        assert!(covered.as_secs().abs_diff(window) <= window / 4, "{window}: {covered:?}");
+    }
+}
+
+#[test]
+fn a_workload_reports_only_so_often() {
     let (edges, cart) = (Edges::default(), WorkloadRef::new("shop", "cart-1"));
     let now = Instant::now();
-    let all = (0..1500).map(|i| (key(i), totals(1))).collect();
-    let report = Report { instance: "a".into(), uptime: Duration::ZERO, edges: all };
-    assert_eq!(edges.take(&cart, report, now), 500);
-    assert_eq!(edges.list(None, now, |_, _| true).len(), MAX_EDGES);
+    assert_eq!((0..100).filter(|_| edges.admit(&cart, now)).count(), REPORT_BURST as usize);
+    assert!(edges.admit(&WorkloadRef::new("shop", "web-1"), now), "others are not held up");
+    let per_second = (1..=20).filter(|s| edges.admit(&cart, now + Duration::from_secs(*s))).count();
+    assert_eq!(per_second, 20);
+    edges.expire(now + Duration::from_secs(1000));
+    assert!(edges.buckets.lock().unwrap().is_empty());
 }

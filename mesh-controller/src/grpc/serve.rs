@@ -1,13 +1,19 @@
 //! Accepts connections at the control port and hands their calls to the services.
 
-use std::{convert::Infallible, sync::Arc, time::Duration, time::SystemTime};
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::{Duration, SystemTime},
+};
 
 use http::{Request, Response};
 use hyper::{body::Incoming, server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use mesh_proto::{
     discovery::v1::discovery_server::DiscoveryServer, identity::v1::identity_server::IdentityServer,
-    telemetry::v1::telemetry_server::TelemetryServer,
 };
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -31,6 +37,8 @@ use crate::{app::stopped, ca::unix};
 
 /// Most connections at a time.
 const MAX_CONNECTIONS: usize = 8192;
+/// Most of these without client certificate: they must not take the place of proxies.
+const MAX_STRANGERS: usize = 256;
 /// Most calls at a time on one connection.
 const MAX_STREAMS: u32 = 32;
 /// Time for a TLS handshake.
@@ -39,6 +47,8 @@ const HANDSHAKE: Duration = Duration::from_secs(5);
 const UNARY: Duration = Duration::from_secs(10);
 /// Life of a connection without client certificate: enough to bootstrap.
 const ANONYMOUS: Duration = Duration::from_secs(60);
+/// Time in which such a connection must ask for a certificate.
+const FIRST_CALL: Duration = Duration::from_secs(10);
 /// Time that connections get to end when the controller stops.
 const DRAIN: Duration = Duration::from_secs(2);
 
@@ -50,7 +60,8 @@ pub(crate) struct Server {
     shared: Arc<Shared>,
     identity: IdentityServer<IdentityService>,
     discovery: DiscoveryServer<DiscoveryService>,
-    telemetry: TelemetryServer<TelemetryService>,
+    telemetry: TelemetryService,
+    strangers: Arc<Semaphore>,
 }
 
 impl Server {
@@ -66,7 +77,8 @@ impl Server {
             shared,
             identity: IdentityServer::new(identity).max_decoding_message_size(IDENTITY_BYTES),
             discovery: DiscoveryServer::new(discovery).max_decoding_message_size(STREAM_BYTES),
-            telemetry: TelemetryServer::new(telemetry).max_decoding_message_size(STREAM_BYTES),
+            telemetry,
+            strangers: Arc::new(Semaphore::new(MAX_STRANGERS)),
         })
     }
 
@@ -128,9 +140,19 @@ impl Server {
             Ok(peer) => peer,
             Err(reason) => return self.shared.metrics.connection_refused(reason),
         };
-        let life = if peer.identity.is_some() { Duration::from_secs(u64::from(u32::MAX)) } else { ANONYMOUS };
-        let server = Arc::clone(self);
-        let service = service_fn(move |request| {
+        let is_stranger = peer.identity.is_none();
+        // Held for as long as the connection lives.
+        let _stranger = match is_stranger.then(|| Arc::clone(&self.strangers).try_acquire_owned()) {
+            Some(Err(_)) => return self.shared.metrics.connection_refused("too_many_without_certificate"),
+            other => other,
+        };
+        let asked = Arc::new(AtomicBool::new(false));
+        let life = if is_stranger { ANONYMOUS } else { Duration::from_secs(u64::from(u32::MAX)) };
+        let (server, has_asked) = (Arc::clone(self), Arc::clone(&asked));
+        let service = service_fn(move |request: Request<Incoming>| {
+            if Rpc::of(request.uri().path()) == Rpc::Certify {
+                has_asked.store(true, Relaxed);
+            }
             let (server, peer) = (Arc::clone(&server), peer.clone());
             async move { Ok::<_, Infallible>(server.answer(peer, request).await) }
         });
@@ -144,6 +166,7 @@ impl Server {
         let mut connection = std::pin::pin!(connection);
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
+            () = silence(is_stranger, &asked) => return self.shared.metrics.connection_refused("silent"),
             () = tokio::time::sleep(life) => {
                 connection.as_mut().graceful_shutdown();
                 timeout(UNARY, connection).await.unwrap_or(Ok(()))
@@ -196,8 +219,8 @@ impl Server {
 
     async fn call(&self, rpc: Rpc, request: Request<Incoming>) -> Answer {
         match rpc {
-            Rpc::Certify => unary(&mut self.identity.clone(), request).await,
-            Rpc::Report => unary(&mut self.telemetry.clone(), request).await,
+            Rpc::Certify => in_time(self.identity.clone().call(request)).await,
+            Rpc::Report => in_time(self.telemetry.clone().serve(request)).await,
             Rpc::Watch => {
                 let answer = self.discovery.clone().call(request).await;
                 answer.unwrap_or_else(|never| match never {})
@@ -207,11 +230,16 @@ impl Server {
     }
 }
 
-async fn unary<S>(service: &mut S, request: Request<Incoming>) -> Answer
-where
-    S: Service<Request<Incoming>, Response = Answer, Error = Infallible>,
-{
-    match timeout(UNARY, service.call(request)).await {
+/// Ends when a connection without certificate has not asked for one in time.
+async fn silence(is_stranger: bool, asked: &AtomicBool) {
+    tokio::time::sleep(FIRST_CALL).await;
+    if !is_stranger || asked.load(Relaxed) {
+        std::future::pending::<()>().await;
+    }
+}
+
+async fn in_time(answer: impl Future<Output = Result<Answer, Infallible>>) -> Answer {
+    match timeout(UNARY, answer).await {
         Ok(answer) => answer.unwrap_or_else(|never| match never {}),
         Err(_) => Status::deadline_exceeded("the request did not arrive in time").into_http(),
     }

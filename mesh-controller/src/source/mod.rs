@@ -66,7 +66,8 @@ impl Source {
     pub(crate) async fn run(mut self, apply: impl Fn(Outcome) + Send + Sync + 'static) {
         let apply = Arc::new(apply);
         loop {
-            let told = tokio::time::timeout(POLL, self.events.recv()).await;
+            let wait = self.state.scanner.again().map_or(POLL, |again| again.min(POLL));
+            let told = tokio::time::timeout(wait, self.events.recv()).await;
             if let Ok(Some(())) = told {
                 self.gather().await;
             }

@@ -67,13 +67,17 @@ impl Closure {
                 FORGOTTEN.clone_into(version);
             }
         }
-        let wanted: HashSet<String> =
-            self.resources(snapshot).iter().map(|resource| resource.name.clone()).collect();
+        let wanted = self.names(snapshot);
         for (name, version) in &mut self.held {
             if name.starts_with("endpoints/") && !wanted.contains(name) {
                 FORGOTTEN.clone_into(version);
             }
         }
+    }
+
+    /// Names of all that the proxy is to hold.
+    pub(super) fn names(&self, snapshot: &Snapshot) -> HashSet<String> {
+        self.resources(snapshot).iter().map(|resource| resource.name.clone()).collect()
     }
 
     /// What is to be sent next; remembers it as held. Removals come alone, and only when `may_remove`.

@@ -157,6 +157,7 @@ impl Session {
     /// Sends what the proxy lacks, as far as it keeps up.
     fn push(&mut self, snapshot: &Snapshot) -> Result<(), Status> {
         self.check(snapshot)?;
+        self.forget_rejected(snapshot);
         let mut complete = false;
         while self.in_flight.len() < MAX_IN_FLIGHT {
             // Removals wait until all before was applied: a refused destination may still name old endpoints.
@@ -195,6 +196,18 @@ impl Session {
             }
         });
         Ok(())
+    }
+
+    /// What the proxy refused but is no longer to hold is no trouble any more.
+    fn forget_rejected(&mut self, snapshot: &Snapshot) {
+        if self.rejected.is_empty() {
+            return;
+        }
+        let (before, wanted) = (self.rejected.len(), self.closure.names(snapshot));
+        self.rejected.retain(|name, _| wanted.contains(name));
+        if self.rejected.len() < before {
+            self.handle.update(|state| state.rejected = self.rejected.clone());
+        }
     }
 
     /// Ends the stream of a workload that is no longer there, or no longer this identity's.
