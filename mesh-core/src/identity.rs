@@ -17,13 +17,17 @@ pub enum IdentityError {
     #[error("a SPIFFE ID begins with \"spiffe://\"")]
     Scheme,
     /// It is longer than the specification allows.
-    #[error("a SPIFFE ID has at most {MAX_ID_BYTES} bytes and its trust domain at most {MAX_TRUST_DOMAIN_BYTES}")]
+    #[error(
+        "a SPIFFE ID has at most {MAX_ID_BYTES} bytes and its trust domain at most {MAX_TRUST_DOMAIN_BYTES}"
+    )]
     TooLong,
     /// The trust domain is empty or has a character that is not allowed.
     #[error("a trust domain is made of a-z, 0-9, '.', '-' and '_', and is not empty")]
     TrustDomain,
     /// The path has an empty or relative segment, or a character that is not allowed.
-    #[error("a SPIFFE path is made of segments of A-Z, a-z, 0-9, '.', '-' and '_', none empty, \".\" or \"..\"")]
+    #[error(
+        "a SPIFFE path is made of segments of A-Z, a-z, 0-9, '.', '-' and '_', none empty, \".\" or \"..\""
+    )]
     Path,
 }
 

@@ -45,7 +45,8 @@ impl Pattern {
         let limited = |text: &str| regex::RegexBuilder::new(text).size_limit(1 << 18).build();
         limited(source).map_err(|e| PatternError(last_line(&e.to_string())))?;
         let end = if anchored_end { "$" } else { "" };
-        let regex = limited(&format!("^(?:{source}){end}")).map_err(|e| PatternError(last_line(&e.to_string())))?;
+        let regex =
+            limited(&format!("^(?:{source}){end}")).map_err(|e| PatternError(last_line(&e.to_string())))?;
         Ok(Self { source: source.into(), anchored_end, regex })
     }
 
