@@ -23,10 +23,15 @@ use mesh_core::{
     reason::Reason,
 };
 use mesh_proxy::config::Http1Transport;
-use mesh_testkit::{app::HttpApp, client::Connection, net::fresh_addr};
+use mesh_testkit::{
+    app::HttpApp,
+    client::Connection,
+    net::{PATIENCE, fresh_addr},
+};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
+    time::timeout,
 };
 
 use crate::mesh::{Pair, Side, reason, route_to};
@@ -41,7 +46,8 @@ async fn exchange(side: &Side, bytes: &str, until: &str) -> String {
 async fn read_until(stream: &mut TcpStream, until: &str) -> String {
     let mut got = Vec::new();
     while !String::from_utf8_lossy(&got).contains(until) {
-        assert_ne!(stream.read_buf(&mut got).await.unwrap(), 0, "{}", String::from_utf8_lossy(&got));
+        let count = timeout(PATIENCE, stream.read_buf(&mut got)).await.unwrap().unwrap();
+        assert_ne!(count, 0, "{}", String::from_utf8_lossy(&got));
     }
     String::from_utf8(got).unwrap()
 }
