@@ -22,6 +22,8 @@ use crate::{demo, workspace};
 
 /// The bar: CPU per request of our pair over that of Envoy's.
 const MAX_RATIO: f64 = 0.5;
+/// The bar: memory of each of our proxies when idle, in bytes.
+const MAX_IDLE_RSS: u64 = 14_000_000;
 /// Connections that the load keeps busy.
 const CONNECTIONS: usize = 32;
 
@@ -89,6 +91,15 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let file = folder.join(format!("{}.json", plan.name));
     std::fs::write(&file, report.to_json()).with_context(|| format!("cannot write {}", file.display()))?;
     println!("written to {}", file.display());
+    hold_bars(&report)
+}
+
+/// Fails when we are slower or larger than we say.
+fn hold_bars(report: &Report) -> Result<()> {
+    let ours = report.series.iter().filter(|series| series.name == ours::NAME);
+    if let Some(rss) = ours.flat_map(|series| &series.idle_rss).find(|rss| **rss > MAX_IDLE_RSS) {
+        bail!("an idle proxy takes {rss} bytes, more than {MAX_IDLE_RSS}");
+    }
     match report.ratio() {
         Some(ratio) if ratio > MAX_RATIO => {
             bail!("CPU per request is {ratio:.2} of Envoy's, more than {MAX_RATIO}")

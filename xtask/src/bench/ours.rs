@@ -10,6 +10,8 @@ use serde_json::Value;
 use super::process::Process;
 use super::{Pair, load};
 
+/// Our pair's name in reports.
+pub(super) const NAME: &str = "mesh";
 const MESH: &str = include_str!("mesh.yaml");
 const CLIENT: &str = "127.9.0.2";
 const SERVER: &str = "127.9.0.3";
@@ -47,7 +49,7 @@ pub(super) fn start(target: &Path, folder: &Path, upstream: SocketAddr) -> Resul
     let server = start("mesh-proxy-server", "server", SERVER)?;
     let client = start("mesh-proxy-client", "client", CLIENT)?;
     let entry = format!("{CLIENT}:15001").parse().context("cannot make the outbound address")?;
-    Ok((controller, Pair { name: "mesh", entry, host: "server:8080", proxies: [client, server] }))
+    Ok((controller, Pair { name: NAME, entry, host: "server:8080", proxies: [client, server] }))
 }
 
 /// Where the controller takes proxies, once it does.

@@ -15,7 +15,7 @@ pub(crate) struct Run {
 
 /// All runs of one path.
 pub(crate) struct Series {
-    name: &'static str,
+    pub(crate) name: &'static str,
     /// Bytes that each proxy held before the load: client's side, server's side.
     pub(crate) idle_rss: Vec<u64>,
     pub(crate) runs: Vec<Run>,
@@ -73,7 +73,7 @@ impl Report {
     /// CPU per request of our pair over that of Envoy's.
     pub(crate) fn ratio(&self) -> Option<f64> {
         let cpu = |name| self.series.iter().find(|series| series.name == name)?.cpu_per_request();
-        Some(cpu("mesh")? / cpu("envoy")?)
+        Some(cpu(super::ours::NAME)? / cpu("envoy")?)
     }
 
     /// Prints the table of medians.
