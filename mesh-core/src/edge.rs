@@ -53,6 +53,24 @@ pub struct EdgeKey {
     pub secured: bool,
 }
 
+impl EdgeKey {
+    /// The edge of which nothing is known but the side. Proxies and controller count on it what exceeds their limits.
+    #[must_use]
+    pub fn unknown(direction: Direction) -> Self {
+        Self {
+            direction,
+            source: None,
+            destination: None,
+            service: None,
+            backend: None,
+            destination_workload: None,
+            rule: None,
+            protocol: Protocol::Undeclared,
+            secured: false,
+        }
+    }
+}
+
 /// Totals of one edge. For opaque TCP a connection counts as one request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EdgeTotals {

@@ -180,17 +180,7 @@ impl Worker {
             Direction::Outbound => (own, None),
             Direction::Inbound => (None, own),
         };
-        self.shard.edge(&EdgeKey {
-            direction,
-            source,
-            destination,
-            service: None,
-            backend: None,
-            destination_workload: None,
-            rule: None,
-            protocol,
-            secured: false,
-        })
+        self.shard.edge(&EdgeKey { source, destination, protocol, ..EdgeKey::unknown(direction) })
     }
 
     /// Connections to the application at `address`.

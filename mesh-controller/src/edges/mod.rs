@@ -12,9 +12,8 @@ use std::{
 };
 
 use mesh_core::{
-    edge::{Direction, EdgeKey, EdgeTotals},
+    edge::{EdgeKey, EdgeTotals},
     name::WorkloadRef,
-    protocol::Protocol,
 };
 
 use self::series::Series;
@@ -138,7 +137,7 @@ impl Edges {
         let mut overflowed = 0;
         let mut sums: HashMap<EdgeKey, EdgeTotals> = HashMap::new();
         for (key, totals) in report.edges {
-            let overflow = overflow(key.direction);
+            let overflow = EdgeKey::unknown(key.direction);
             if key == overflow {
                 series::add(sums.entry(overflow).or_default(), &totals);
             } else if let Some(series) = reporter.edges.get_mut(&key) {
@@ -221,21 +220,6 @@ impl Reporter {
         let (instance, uptime) = (report.instance.clone(), report.uptime);
         self.processes.push(Process { number: self.newest, instance, uptime, last: now });
         Ok(self.newest)
-    }
-}
-
-/// The edge that takes what exceeds the limit: the same as a proxy's.
-fn overflow(direction: Direction) -> EdgeKey {
-    EdgeKey {
-        direction,
-        source: None,
-        destination: None,
-        service: None,
-        backend: None,
-        destination_workload: None,
-        rule: None,
-        protocol: Protocol::Undeclared,
-        secured: false,
     }
 }
 

@@ -108,7 +108,7 @@ fn edges_are_bounded_and_what_exceeds_is_summed() {
         edges.take(&cart, report, at(uptime))
     };
     let overflowed = |now| {
-        let rows = edges.list(None, now, |_, key| *key == overflow(Direction::Outbound));
+        let rows = edges.list(None, now, |_, key| *key == EdgeKey::unknown(Direction::Outbound));
         rows.first().map(|row| row.totals.requests)
     };
     assert_eq!(take(2050, 1), Taken::All { overflowed: 50 });

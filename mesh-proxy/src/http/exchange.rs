@@ -199,17 +199,8 @@ mod tests {
     use crate::telemetry::Shard;
 
     fn edge(shard: &Shard) -> Arc<EdgeStats> {
-        shard.edge(&EdgeKey {
-            direction: Direction::Outbound,
-            source: None,
-            destination: None,
-            service: None,
-            backend: None,
-            destination_workload: None,
-            rule: None,
-            protocol: Protocol::Http1,
-            secured: true,
-        })
+        let unknown = EdgeKey::unknown(Direction::Outbound);
+        shard.edge(&EdgeKey { protocol: Protocol::Http1, secured: true, ..unknown })
     }
 
     fn totals(act: impl FnOnce(&mut Exchange)) -> mesh_core::edge::EdgeTotals {

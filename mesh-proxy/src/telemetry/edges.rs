@@ -11,7 +11,6 @@ use std::{
 use mesh_core::{
     edge::{Direction, EdgeKey, EdgeTotals},
     histogram::{self, BUCKETS},
-    protocol::Protocol,
     reason::Reason,
 };
 
@@ -236,7 +235,7 @@ impl Shard {
         if let Some(edge) = edges.get(key) {
             return Arc::clone(edge);
         }
-        let key = if edges.len() < MAX_EDGES { key.clone() } else { overflow(key.direction) };
+        let key = if edges.len() < MAX_EDGES { key.clone() } else { EdgeKey::unknown(key.direction) };
         Arc::clone(edges.entry(key.clone()).or_insert_with(|| Arc::new(EdgeStats::new(key))))
     }
 
@@ -283,28 +282,15 @@ fn side(direction: Direction) -> usize {
     }
 }
 
-/// The edge that takes what exceeds the limit.
-fn overflow(direction: Direction) -> EdgeKey {
-    EdgeKey {
-        direction,
-        source: None,
-        destination: None,
-        service: None,
-        backend: None,
-        destination_workload: None,
-        rule: None,
-        protocol: Protocol::Undeclared,
-        secured: false,
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use mesh_core::protocol::Protocol;
+
     use super::*;
 
     fn key(service: u16) -> EdgeKey {
         let service = mesh_core::name::ServicePort::new("shop", "cart", service);
-        EdgeKey { service: Some(service), protocol: Protocol::Http1, ..overflow(Direction::Outbound) }
+        EdgeKey { service: Some(service), protocol: Protocol::Http1, ..EdgeKey::unknown(Direction::Outbound) }
     }
 
     fn outcome(status: Option<u16>, reason: Option<Reason>) -> Outcome {
@@ -340,7 +326,7 @@ mod tests {
         }
         let sums = sum(&[Arc::new(shard)]);
         assert_eq!(sums.len(), MAX_EDGES + 1);
-        assert_eq!(sums[&overflow(Direction::Outbound)].totals.connections, 1000);
+        assert_eq!(sums[&EdgeKey::unknown(Direction::Outbound)].totals.connections, 1000);
     }
 
     #[test]

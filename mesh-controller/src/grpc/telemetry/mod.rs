@@ -137,10 +137,7 @@ fn checked(
 
 /// True for what a proxy counts when it has too many edges to keep apart, or before it knows its own identity.
 fn names_nobody(key: &EdgeKey) -> bool {
-    let EdgeKey { source, destination, service, backend, destination_workload, rule, secured, .. } = key;
-    let identities = source.is_some() || destination.is_some() || *secured;
-    let ports = service.is_some() || backend.is_some();
-    !(identities || ports || destination_workload.is_some() || rule.is_some())
+    *key == EdgeKey { protocol: key.protocol, ..EdgeKey::unknown(key.direction) }
 }
 
 #[cfg(test)]
