@@ -14,6 +14,7 @@ mod nearest;
 mod object;
 mod parse;
 mod problem;
+pub mod source;
 
 pub use compile::{Compiled, Settings, compile};
 pub use object::*;

@@ -10,9 +10,14 @@ mod serve;
 mod telemetry;
 mod tls;
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use mesh_core::name::WorkloadRef;
+use hyper::server::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use mesh_core::{identity::TrustDomain, name::WorkloadRef};
 use mesh_proto::{common::v1 as common, convert::Wire};
 use tonic::Status;
 
@@ -25,7 +30,18 @@ use crate::{
     metrics::Metrics,
     publish::{Proxies, Publisher, Snapshot},
 };
-use mesh_core::identity::TrustDomain;
+
+/// HTTP/2 as the controller speaks it everywhere: bounded, and with pings that find peers that are gone.
+pub(crate) fn http2_server(max_streams: u32) -> http2::Builder<TokioExecutor> {
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(max_streams)
+        .max_header_list_size(16 * 1024)
+        .keep_alive_interval(Duration::from_secs(20))
+        .keep_alive_timeout(Duration::from_secs(10));
+    builder
+}
 
 /// What all services work on.
 pub(crate) struct Shared {

@@ -10,8 +10,8 @@ use std::{
 };
 
 use http::{Request, Response};
-use hyper::{body::Incoming, server::conn::http2, service::service_fn};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::rt::TokioIo;
 use mesh_proto::{
     discovery::v1::discovery_server::DiscoveryServer, identity::v1::identity_server::IdentityServer,
 };
@@ -28,6 +28,7 @@ use tower::Service;
 use super::{
     Shared,
     discovery::DiscoveryService,
+    http2_server,
     identity::IdentityService,
     peer::{Peer, Rpc, admit, identity_of},
     telemetry::TelemetryService,
@@ -156,13 +157,7 @@ impl Server {
             let (server, peer) = (Arc::clone(&server), peer.clone());
             async move { Ok::<_, Infallible>(server.answer(peer, request).await) }
         });
-        let connection = http2::Builder::new(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .max_concurrent_streams(MAX_STREAMS)
-            .max_header_list_size(16 * 1024)
-            .keep_alive_interval(Duration::from_secs(20))
-            .keep_alive_timeout(Duration::from_secs(10))
-            .serve_connection(TokioIo::new(stream), service);
+        let connection = http2_server(MAX_STREAMS).serve_connection(TokioIo::new(stream), service);
         let mut connection = std::pin::pin!(connection);
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,

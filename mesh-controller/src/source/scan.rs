@@ -10,14 +10,8 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-/// Most files that are read.
-const MAX_FILES: usize = 4096;
-/// Largest file, in bytes.
-const MAX_FILE_BYTES: u64 = 4 * 1024 * 1024;
-/// Largest sum of all files, in bytes.
-const MAX_TOTAL_BYTES: u64 = 64 * 1024 * 1024;
-/// Deepest directory.
-const MAX_DEPTH: usize = 16;
+use mesh_k8s::source::{MAX_DEPTH, MAX_FILE_BYTES, MAX_FILES, MAX_TOTAL_BYTES, is_hidden, is_yaml};
+
 /// A file that changed so recently is read again even when its times and size are the same.
 const RACY: Duration = Duration::from_secs(2);
 /// A file that has become empty is taken for half written for so long.
@@ -257,7 +251,7 @@ fn list(directory: &Path, prefix: &str, depth: usize, out: &mut Listing) -> io::
     entries.sort_by_key(fs::DirEntry::file_name);
     for entry in entries {
         let name = entry.file_name().to_string_lossy().into_owned();
-        if name.starts_with('.') {
+        if is_hidden(&name) {
             continue;
         }
         if out.files.len() + out.failed.len() > MAX_FILES {
@@ -283,10 +277,6 @@ fn list(directory: &Path, prefix: &str, depth: usize, out: &mut Listing) -> io::
         }
     }
     Ok(())
-}
-
-fn is_yaml(name: &str) -> bool {
-    matches!(Path::new(name).extension().and_then(|e| e.to_str()), Some("yaml" | "yml"))
 }
 
 #[cfg(test)]

@@ -6,8 +6,8 @@ mod service;
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use http::{Request, Response};
-use hyper::{body::Incoming, server::conn::http2, service::service_fn};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::rt::TokioIo;
 use mesh_proto::view::v1::view_server::ViewServer;
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -19,7 +19,10 @@ use tonic::{Status, body::Body};
 use tower::Service;
 
 use self::{guard::Guard, service::ViewService};
-use crate::{app::stopped, grpc::Shared};
+use crate::{
+    app::stopped,
+    grpc::{Shared, http2_server},
+};
 
 /// Most connections at a time.
 const MAX_CONNECTIONS: usize = 64;
@@ -86,13 +89,7 @@ async fn connection(
             Ok::<_, Infallible>(answer)
         }
     });
-    let connection = http2::Builder::new(TokioExecutor::new())
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(MAX_STREAMS)
-        .max_header_list_size(16 * 1024)
-        .keep_alive_interval(Duration::from_secs(20))
-        .keep_alive_timeout(Duration::from_secs(10))
-        .serve_connection(TokioIo::new(stream), service);
+    let connection = http2_server(MAX_STREAMS).serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,

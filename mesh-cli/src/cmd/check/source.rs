@@ -9,14 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Most files that are read.
-const MAX_FILES: usize = 4096;
-/// Largest file, in bytes.
-const MAX_FILE_BYTES: u64 = 4 * 1024 * 1024;
-/// Largest sum of all files, in bytes.
-const MAX_TOTAL_BYTES: u64 = 64 * 1024 * 1024;
-/// Deepest directory.
-const MAX_DEPTH: usize = 16;
+use mesh_k8s::source::{MAX_DEPTH, MAX_FILE_BYTES, MAX_FILES, MAX_TOTAL_BYTES, is_hidden, is_yaml};
 
 /// One file, or a directory that cannot be read.
 #[derive(Debug, PartialEq, Eq)]
@@ -68,7 +61,7 @@ impl Walk {
         entries.sort_by_key(fs::DirEntry::file_name);
         for entry in entries {
             let name = entry.file_name().to_string_lossy().into_owned();
-            if name.starts_with('.') || self.files.len() > MAX_FILES {
+            if is_hidden(&name) || self.files.len() > MAX_FILES {
                 continue;
             }
             let path = entry.path();
@@ -87,10 +80,6 @@ impl Walk {
         }
         Ok(())
     }
-}
-
-fn is_yaml(name: &str) -> bool {
-    matches!(Path::new(name).extension().and_then(|extension| extension.to_str()), Some("yaml" | "yml"))
 }
 
 /// The text of a file; `total` is what all files before it had, in bytes.
