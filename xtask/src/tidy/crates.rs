@@ -6,7 +6,7 @@ use super::Finding;
 use super::source::Tree;
 
 /// Which of our crates each of them may use; in tests also those of the second list, and mesh-testkit.
-const ARROWS: [(&str, &[&str], &[&str]); 9] = [
+const ARROWS: [(&str, &[&str], &[&str]); 10] = [
     ("mesh-core", &[], &[]),
     ("mesh-proto", &["mesh-core"], &[]),
     ("mesh-k8s", &["mesh-core"], &[]),
@@ -15,6 +15,7 @@ const ARROWS: [(&str, &[&str], &[&str]); 9] = [
     ("mesh-cli", &["mesh-core", "mesh-proto", "mesh-k8s"], &[]),
     ("mesh-testkit", &["mesh-core", "mesh-proto"], &["mesh-proxy", "mesh-controller"]),
     ("shop", &["mesh-core"], &[]),
+    ("bare-pair", &[], &[]),
     ("xtask", &[], &[]),
 ];
 const TESTKIT: &str = "mesh-testkit";
