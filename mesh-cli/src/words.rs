@@ -159,6 +159,7 @@ mod tests {
             methods: vec![Method::GET, Method::HEAD],
             headers: vec![(HeaderName::from_static("x-user"), ValueMatch::Exact("bob".into()))],
             query: vec![("v".into(), ValueMatch::Regex(Pattern::whole("[0-9]+").unwrap()))],
+            hosts: Vec::new(),
         };
         check(&get, "GET,HEAD /cart/* with header x-user = \"bob\" and query v ~ [0-9]+");
         let start = RequestMatch {
@@ -194,9 +195,8 @@ mod tests {
     #[test]
     fn weights_in_percent() {
         let to = |name: &str, weight, invalid| Backend {
-            service: ServicePort::new("shop", name, 80),
-            weight,
             invalid,
+            ..Backend::new(ServicePort::new("shop", name, 80), weight)
         };
         let check = |all: &[Backend], expected: &str| assert_eq!(backends(all), expected);
         check(&[], "nowhere: calls are refused");

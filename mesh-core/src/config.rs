@@ -9,6 +9,7 @@ use crate::{
     policy::PolicySet,
     protocol::Protocol,
     route::ServiceRoutes,
+    settings::InboundLimits,
 };
 
 /// What peers' certificates are verified against (`trust-bundle`).
@@ -29,6 +30,8 @@ pub struct WorkloadConfig {
     pub identity: SpiffeId,
     /// Its IP address: where inbound listeners stand in explicit mode.
     pub address: IpAddr,
+    /// Its zone, for locality; may be empty.
+    pub zone: Arc<str>,
     /// Ports on which it serves; each port number once.
     pub inbound: Vec<InboundPort>,
     /// TCP upstreams for which explicit mode opens local listeners; each listen port once.
@@ -50,6 +53,17 @@ pub struct InboundPort {
     pub app_address: Option<AppAddr>,
     /// Service ports that lead here.
     pub services: Vec<ServicePort>,
+    /// What is let in at a time, besides policy.
+    pub limits: InboundLimits,
+}
+
+impl InboundPort {
+    /// A port without a name, with the defaults.
+    #[must_use]
+    pub fn new(port: u16, protocol: Protocol) -> Self {
+        let limits = InboundLimits::default();
+        Self { port, name: String::new(), protocol, app_address: None, services: Vec::new(), limits }
+    }
 }
 
 /// One TCP upstream that explicit mode listens for.

@@ -138,6 +138,8 @@ pub struct RequestMatch {
     pub headers: Vec<(HeaderName, ValueMatch)>,
     /// On query parameters; all must hold.
     pub query: Vec<(String, ValueMatch)>,
+    /// On the authority without its port, in lower case; one must match; empty: any.
+    pub hosts: Vec<ValueMatch>,
 }
 
 /// What conditions can look at.
@@ -151,6 +153,8 @@ pub struct RequestParts<'a> {
     pub query: Option<&'a str>,
     /// The header fields.
     pub headers: &'a HeaderMap,
+    /// The authority (Host), as it was sent; None: there is none.
+    pub authority: Option<&'a str>,
 }
 
 impl RequestMatch {
@@ -161,6 +165,7 @@ impl RequestMatch {
             && (self.methods.is_empty() || self.methods.contains(request.method))
             && self.headers.iter().all(|(name, value)| header_matches(request.headers, name, value))
             && self.query.iter().all(|(name, value)| query_matches(request.query, name, value))
+            && (self.hosts.is_empty() || host_matches(request.authority, &self.hosts))
     }
 
     /// True when it fits every request.
@@ -171,7 +176,11 @@ impl RequestMatch {
             Some(PathMatch::Prefix(prefix)) => prefix == "/" || prefix.is_empty(),
             Some(_) => false,
         };
-        any_path && self.methods.is_empty() && self.headers.is_empty() && self.query.is_empty()
+        any_path
+            && self.methods.is_empty()
+            && self.headers.is_empty()
+            && self.query.is_empty()
+            && self.hosts.is_empty()
     }
 }
 
@@ -194,4 +203,15 @@ fn query_matches(query: Option<&str>, name: &str, value: &ValueMatch) -> bool {
         .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
         .find(|(key, _)| *key == name);
     found.is_some_and(|(_, text)| value.matches(text))
+}
+
+/// Names of hosts have no case (RFC 9110 section 4.2.3).
+fn host_matches(authority: Option<&str>, hosts: &[ValueMatch]) -> bool {
+    let Some(authority) = authority else { return false };
+    let host = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.contains(']') => host,
+        _ => authority,
+    };
+    let host = host.to_ascii_lowercase();
+    hosts.iter().any(|value| value.matches(&host))
 }

@@ -1,11 +1,15 @@
 //! Where a call to a Service goes: rules by precedence, backends by weight.
 
+use std::sync::Arc;
+
 use crate::{
     balance::weighted,
+    filter::Filter,
     matching::{PathMatch, RequestMatch, RequestParts},
     name::{ObjectRef, ServicePort},
     protocol::Protocol,
     reason::Reason,
+    settings::{BackendSettings, CallSettings, Retry, Timeouts},
 };
 
 /// Largest weight of one backend (Gateway API).
@@ -20,6 +24,8 @@ pub struct ServiceRoutes {
     pub protocol: Protocol,
     /// Rules by precedence (see [`sort_rules`]).
     pub rules: Vec<RouteRule>,
+    /// What holds for every call, unless a rule says otherwise.
+    pub calls: Arc<CallSettings>,
 }
 
 /// One rule.
@@ -31,8 +37,30 @@ pub struct RouteRule {
     pub index: u32,
     /// Conditions of which one must hold; empty: always.
     pub matches: Vec<RequestMatch>,
-    /// Where matching calls go.
+    /// What is done to matching calls.
+    pub filters: Vec<Filter>,
+    /// Time limits; where they say nothing, [`ServiceRoutes::calls`] does.
+    pub timeouts: Timeouts,
+    /// Which failures are tried again; None: as [`ServiceRoutes::calls`] says.
+    pub retry: Option<Retry>,
+    /// Where matching calls go; empty is right only with a filter that answers.
     pub backends: Vec<Backend>,
+}
+
+impl RouteRule {
+    /// A rule without conditions and filters.
+    #[must_use]
+    pub fn new(object: ObjectRef, backends: Vec<Backend>) -> Self {
+        Self {
+            object,
+            index: 0,
+            matches: Vec::new(),
+            filters: Vec::new(),
+            timeouts: Timeouts::default(),
+            retry: None,
+            backends,
+        }
+    }
 }
 
 /// One weighted backend.
@@ -44,6 +72,18 @@ pub struct Backend {
     pub weight: u32,
     /// True: the reference is invalid and its share of the calls is refused.
     pub invalid: bool,
+    /// What is done to its share of the calls, after the rule's own filters.
+    pub filters: Vec<Filter>,
+    /// How calls are spread over its endpoints; None: the defaults.
+    pub settings: Option<Arc<BackendSettings>>,
+}
+
+impl Backend {
+    /// A backend with the defaults.
+    #[must_use]
+    pub fn new(service: ServicePort, weight: u32) -> Self {
+        Self { service, weight, invalid: false, filters: Vec::new(), settings: None }
+    }
 }
 
 /// What was chosen: the rule and the backend, by index.
@@ -65,6 +105,12 @@ pub struct NoBackend {
 }
 
 impl ServiceRoutes {
+    /// Routes with the defaults.
+    #[must_use]
+    pub fn new(service: ServicePort, protocol: Protocol, rules: Vec<RouteRule>) -> Self {
+        Self { service, protocol, rules, calls: Arc::default() }
+    }
+
     /// The first rule that fits. `request` is None for opaque connections: only rules without conditions fit these.
     #[must_use]
     pub fn matching_rule(&self, request: Option<&RequestParts<'_>>) -> Option<usize> {

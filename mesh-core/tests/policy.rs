@@ -72,8 +72,13 @@ fn question() -> impl Strategy<Value = Question> {
 
 fn ask<T>((source, port, request): &Question, answer: impl FnOnce(&Call<'_>) -> T) -> T {
     let headers = HeaderMap::new();
-    let parts =
-        request.as_ref().map(|(method, path)| RequestParts { method, path, query: None, headers: &headers });
+    let parts = request.as_ref().map(|(method, path)| RequestParts {
+        method,
+        path,
+        query: None,
+        headers: &headers,
+        authority: None,
+    });
     answer(&Call { source: source.as_ref(), port: *port, request: parts.as_ref() })
 }
 

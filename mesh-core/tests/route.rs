@@ -15,17 +15,13 @@ use proptest::{collection::vec, prelude::*};
 
 fn rule(name: &str, matches: Vec<RequestMatch>, backends: Vec<(u32, bool)>) -> RouteRule {
     let backend =
-        |(weight, invalid)| Backend { service: ServicePort::new("shop", "cart", 80), weight, invalid };
-    RouteRule {
-        object: ObjectRef::new("HTTPRoute", "shop", name),
-        index: 0,
-        matches,
-        backends: backends.into_iter().map(backend).collect(),
-    }
+        |(weight, invalid)| Backend { invalid, ..Backend::new(ServicePort::new("shop", "cart", 80), weight) };
+    let backends = backends.into_iter().map(backend).collect();
+    RouteRule { matches, ..RouteRule::new(ObjectRef::new("HTTPRoute", "shop", name), backends) }
 }
 
 fn routes(rules: Vec<RouteRule>) -> ServiceRoutes {
-    ServiceRoutes { service: ServicePort::new("shop", "cart", 80), protocol: Protocol::Http1, rules }
+    ServiceRoutes::new(ServicePort::new("shop", "cart", 80), Protocol::Http1, rules)
 }
 
 fn on(path: Option<PathMatch>, methods: usize, headers: usize, query: usize) -> RequestMatch {
@@ -37,6 +33,7 @@ fn on(path: Option<PathMatch>, methods: usize, headers: usize, query: usize) -> 
             .map(|i| (HeaderName::try_from(format!("x-{i}")).expect("valid"), value()))
             .collect(),
         query: (0..query).map(|i| (format!("q{i}"), value())).collect(),
+        hosts: Vec::new(),
     }
 }
 
@@ -120,7 +117,7 @@ proptest! {
         if header {
             headers.insert("x-0", "1".parse()?);
         }
-        let request = RequestParts { method: &Method::GET, path: &path, query: Some("q0=1"), headers: &headers };
+        let request = RequestParts { method: &Method::GET, path: &path, query: Some("q0=1"), headers: &headers, authority: None };
         let fitting: Vec<_> = routes.rules.iter().filter(|r| r.matches[0].matches(&request)).collect();
         let chosen = routes.matching_rule(Some(&request)).map(|i| &routes.rules[i]);
         prop_assert_eq!(chosen.is_some(), !fitting.is_empty());

@@ -256,8 +256,10 @@ mod tests {
 
     fn port(number: u16, name: &str) -> Role {
         let protocol = mesh_core::protocol::Protocol::Http1;
-        let (name, services) = (name.to_owned(), vec![]);
-        Role::InboundPort(Arc::new(InboundPort { port: number, name, protocol, app_address: None, services }))
+        Role::InboundPort(Arc::new(InboundPort {
+            name: name.to_owned(),
+            ..InboundPort::new(number, protocol)
+        }))
     }
 
     /// An address on which nobody listens now; others of these tests use other addresses.

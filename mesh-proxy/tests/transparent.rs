@@ -247,6 +247,7 @@ fn resources(controller: &FakeController) {
         workload: WorkloadRef::new("shop", name),
         identity: controller.ca().id("shop", name),
         address: address.parse().unwrap(),
+        zone: "".into(),
         inbound: Vec::new(),
         upstreams: Vec::new(),
         policy: PolicySet {
@@ -263,6 +264,7 @@ fn resources(controller: &FakeController) {
         protocol: Protocol::Http1,
         app_address: None,
         services: vec![web.clone()],
+        limits: mesh_core::settings::InboundLimits::default(),
     });
     let endpoint = Endpoint {
         address: EndpointAddr("10.99.2.2:8080".parse().unwrap()),
@@ -271,13 +273,8 @@ fn resources(controller: &FakeController) {
         protocol: Protocol::Http1,
         zone: "".into(),
     };
-    let rule = RouteRule {
-        object: ObjectRef::new("Service", "shop", "web"),
-        index: 0,
-        matches: Vec::new(),
-        backends: vec![Backend { service: web.clone(), weight: 1, invalid: false }],
-    };
-    let routes = ServiceRoutes { service: web.clone(), protocol: Protocol::Http1, rules: vec![rule] };
+    let rule = RouteRule::new(ObjectRef::new("Service", "shop", "web"), vec![Backend::new(web.clone(), 1)]);
+    let routes = ServiceRoutes::new(web.clone(), Protocol::Http1, vec![rule]);
     for config in [client, server] {
         controller.set_for(&config.workload.clone(), ResourceName::Workload, ResourceBody::Workload(config));
     }

@@ -235,6 +235,7 @@ mod tests {
             path: "/shop.cart.v1.Cart/List",
             query: None,
             headers: &HeaderMap::new(),
+            authority: None,
         };
         let call = Call { source: Some(&caller), port: 7070, request: Some(&request) };
         decide(&cart.policy, &call).is_allowed()

@@ -86,12 +86,14 @@ impl Shop {
             identity: id(account),
             // An address of these tests alone, so that no proxy of the machine answers.
             address: [127, 77, 66, last].into(),
+            zone: "".into(),
             inbound: vec![InboundPort {
                 port: 8080,
                 name: "main".into(),
                 protocol: speaks,
                 app_address: Some(mesh_core::addr::AppAddr(([127, 77, 66, last], 9080).into())),
                 services,
+                limits: mesh_core::settings::InboundLimits::default(),
             }],
             upstreams: if is_cart {
                 vec![Upstream { listen_port: 17000, host: "inventory:7000".parse().unwrap() }]
@@ -262,9 +264,9 @@ impl Mesh for Shop {
     }
 
     fn services(&self) -> Vec<pb::Service> {
-        let to = |name: &str, weight| Backend { service: port(name, 8080), weight, invalid: false };
+        let to = |name: &str, weight| Backend::new(port(name, 8080), weight);
         let service = |name: &str, protocol, rule: RouteRule, workloads: &[&str]| {
-            let routes = ServiceRoutes { service: port(name, 8080), protocol, rules: vec![rule] };
+            let routes = ServiceRoutes::new(port(name, 8080), protocol, vec![rule]);
             let all = self.configs();
             let endpoints: Vec<Endpoint> = all
                 .iter()
@@ -280,18 +282,11 @@ impl Mesh for Shop {
             let endpoints: EndpointSet = endpoints.to_wire();
             pb::Service { destination: Some(routes.to_wire()), endpoints: endpoints.endpoints }
         };
-        let own = |name: &str| RouteRule {
-            object: object("Service", name),
-            index: 0,
-            matches: Vec::new(),
-            backends: vec![to(name, 1)],
-        };
-        let split = RouteRule {
-            object: object("TrafficSplit", "catalog"),
-            index: 0,
-            matches: Vec::new(),
-            backends: vec![to("catalog-v1", 90), to("catalog-v2", 10)],
-        };
+        let own = |name: &str| RouteRule::new(object("Service", name), vec![to(name, 1)]);
+        let split = RouteRule::new(
+            object("TrafficSplit", "catalog"),
+            vec![to("catalog-v1", 90), to("catalog-v2", 10)],
+        );
         let mut services = vec![
             service("cart", Protocol::Grpc, own("cart"), &["cart"]),
             service("catalog", Protocol::Http1, split, &["catalog-v1", "catalog-v2"]),

@@ -51,6 +51,11 @@ impl Service {
 }
 
 impl SelectedWorkload<'_> {
+    /// Its zone; may be empty.
+    pub(crate) fn zone(&self) -> Arc<str> {
+        Arc::clone(&self.zone)
+    }
+
     /// The endpoint at one of its ports.
     pub(crate) fn endpoint(&self, port: u16, protocol: Protocol) -> Endpoint {
         Endpoint {

@@ -249,7 +249,7 @@ fn direct(
         namespace: Arc::clone(&workload.namespace),
         name: Arc::clone(&workload.name),
     };
-    let backends = vec![Backend { service: key.clone(), weight: 1, invalid: false }];
-    let rule = RouteRule { object, index: 0, matches: Vec::new(), backends };
-    ServiceRoutes { service: service.clone(), protocol, rules: vec![rule] }
+    let backends = vec![Backend::new(key.clone(), 1)];
+    let rule = RouteRule::new(object, backends);
+    ServiceRoutes::new(service.clone(), protocol, vec![rule])
 }

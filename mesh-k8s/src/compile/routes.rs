@@ -33,7 +33,7 @@ pub(crate) fn lower(index: &mut Index<'_>, selected: &Selected<'_>) -> BTreeMap<
             (None, None) => vec![own_endpoints(service)],
         };
         let protocol = common_protocol(*protocol, &rules, selected);
-        services.insert(service.clone(), ServiceRoutes { service: service.clone(), protocol, rules });
+        services.insert(service.clone(), ServiceRoutes::new(service.clone(), protocol, rules));
     }
     services
 }
@@ -45,8 +45,8 @@ pub(crate) fn own_endpoints(service: &ServicePort) -> RouteRule {
         namespace: Arc::clone(&service.namespace),
         name: Arc::clone(&service.name),
     };
-    let backend = Backend { service: service.clone(), weight: 1, invalid: false };
-    RouteRule { object, index: 0, matches: Vec::new(), backends: vec![backend] }
+    let backend = Backend::new(service.clone(), 1);
+    RouteRule::new(object, vec![backend])
 }
 
 /// A Service that declares nothing and has no endpoints that do speaks what all its backends speak.
@@ -90,10 +90,9 @@ fn bind(index: &mut Index<'_>, selected: &Selected<'_>) -> Bound {
         }
         for (at, rule) in route.object.rules.iter().enumerate() {
             let lowered = RouteRule {
-                object: object.clone(),
                 index: u32::try_from(at).unwrap_or(u32::MAX),
                 matches: rule.matches.clone(),
-                backends: backends(index, route, at, rule),
+                ..RouteRule::new(object.clone(), backends(index, route, at, rule))
             };
             for (_, parent) in &parents {
                 bound.entry(parent.clone()).or_default().push(lowered.clone());
@@ -184,7 +183,7 @@ fn backends(
             name: Arc::clone(&backend.service.name),
             port: backend.port,
         };
-        found.push(Backend { service, weight: backend.weight, invalid });
+        found.push(Backend { invalid, ..Backend::new(service, backend.weight) });
     }
     found
 }

@@ -185,7 +185,7 @@ fn rules(
             && service.object.ports.iter().any(|p| p.port == port)
         {
             let service = service.object.port_name(port);
-            backends.push(Backend { service, weight: backend.weight, invalid: false });
+            backends.push(Backend::new(service, backend.weight));
         }
     }
     if backends.iter().all(|b| b.weight == 0) {
@@ -195,7 +195,7 @@ fn rules(
         return vec![own];
     }
     let rule =
-        |matches: Vec<RequestMatch>| RouteRule { object: split.reference(), index: 0, matches, backends };
+        |matches: Vec<RequestMatch>| RouteRule { matches, ..RouteRule::new(split.reference(), backends) };
     match matches {
         None => vec![rule(Vec::new())],
         Some([]) => vec![own],

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use mesh_core::{
     config::{InboundPort, Upstream, WorkloadConfig},
     name::WorkloadRef,
+    settings::InboundLimits,
 };
 
 use crate::compile::{
@@ -31,6 +32,7 @@ pub(crate) fn lower(
             workload: workload.reference.clone(),
             identity: workload.identity.clone(),
             address: object.address.value,
+            zone: workload.zone(),
             inbound: inbound(workload),
             upstreams: object.upstreams.iter().map(upstream).collect(),
             policy: policy::of(index, &grants, object),
@@ -49,6 +51,7 @@ fn inbound(workload: &SelectedWorkload<'_>) -> Vec<InboundPort> {
             protocol: *protocol,
             app_address: port.app_address,
             services: services.clone(),
+            limits: InboundLimits::default(),
         })
         .collect()
 }

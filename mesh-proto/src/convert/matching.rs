@@ -39,6 +39,7 @@ impl Wire for RequestMatch {
                 }
                 Ok((name.to_owned(), value_from_wire(field)?))
             })?,
+            hosts: Vec::new(),
         })
     }
 }

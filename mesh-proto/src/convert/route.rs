@@ -1,6 +1,11 @@
 //! How calls to a Service are routed.
 
-use mesh_core::route::{Backend, MAX_WEIGHT, RouteRule, ServiceRoutes};
+use std::sync::Arc;
+
+use mesh_core::{
+    route::{Backend, MAX_WEIGHT, RouteRule, ServiceRoutes},
+    settings::Timeouts,
+};
 
 use super::{At as _, ConvertError, Wire, list, required, to_list};
 use crate::discovery::v1 as pb;
@@ -21,6 +26,7 @@ impl Wire for ServiceRoutes {
             service: required(message.service.as_ref(), "service")?,
             protocol: Wire::from_wire(&message.protocol).at("protocol")?,
             rules: list(&message.rules, "rules")?,
+            calls: Arc::default(),
         })
     }
 }
@@ -42,6 +48,9 @@ impl Wire for RouteRule {
             object: required(message.object.as_ref(), "object")?,
             index: message.index,
             matches: list(&message.matches, "matches")?,
+            filters: Vec::new(),
+            timeouts: Timeouts::default(),
+            retry: None,
             backends: list(&message.backends, "backends")?,
         })
     }
@@ -63,6 +72,8 @@ impl Wire for Backend {
             service: required(message.service.as_ref(), "service")?,
             weight: message.weight,
             invalid: message.invalid,
+            filters: Vec::new(),
+            settings: None,
         })
     }
 }

@@ -6,6 +6,7 @@ use mesh_core::{
     addr::AppAddr,
     config::{InboundPort, TrustBundle, Upstream, WorkloadConfig},
     name::Host,
+    settings::InboundLimits,
 };
 
 use super::{
@@ -60,6 +61,7 @@ impl Wire for WorkloadConfig {
             workload: required(message.workload.as_ref(), "workload")?,
             identity: parsed(&message.identity, "identity")?,
             address: parsed(&message.address, "address")?,
+            zone: "".into(),
             inbound,
             upstreams,
             policy: required(message.policy.as_ref(), "policy")?,
@@ -91,6 +93,7 @@ impl Wire for InboundPort {
             protocol: Wire::from_wire(&message.protocol).at("protocol")?,
             app_address,
             services: list(&message.services, "services")?,
+            limits: InboundLimits::default(),
         })
     }
 }

@@ -106,7 +106,13 @@ pub(crate) fn request_match() -> impl Strategy<Value = RequestMatch> {
         vec((header, value_match()), 0..3),
         vec(("\\PC{1,9}", value_match()), 0..3),
     )
-        .prop_map(|(path, methods, headers, query)| RequestMatch { path, methods, headers, query })
+        .prop_map(|(path, methods, headers, query)| RequestMatch {
+            path,
+            methods,
+            headers,
+            query,
+            hosts: vec![],
+        })
 }
 
 fn rule() -> impl Strategy<Value = Rule> {
@@ -144,14 +150,12 @@ pub(crate) fn policy() -> impl Strategy<Value = PolicySet> {
 
 pub(crate) fn routes() -> impl Strategy<Value = ServiceRoutes> {
     let backend = (service_port(), 0..=MAX_WEIGHT, any::<bool>())
-        .prop_map(|(service, weight, invalid)| Backend { service, weight, invalid });
-    let rule = (object(), any::<u32>(), vec(request_match(), 0..3), vec(backend, 0..3))
-        .prop_map(|(object, index, matches, backends)| RouteRule { object, index, matches, backends });
-    (service_port(), protocol(), vec(rule, 0..3)).prop_map(|(service, protocol, rules)| ServiceRoutes {
-        service,
-        protocol,
-        rules,
-    })
+        .prop_map(|(service, weight, invalid)| Backend { invalid, ..Backend::new(service, weight) });
+    let rule = (object(), any::<u32>(), vec(request_match(), 0..3), vec(backend, 0..3)).prop_map(
+        |(object, index, matches, backends)| RouteRule { index, matches, ..RouteRule::new(object, backends) },
+    );
+    (service_port(), protocol(), vec(rule, 0..3))
+        .prop_map(|(service, protocol, rules)| ServiceRoutes::new(service, protocol, rules))
 }
 
 pub(crate) fn bundle() -> impl Strategy<Value = TrustBundle> {
@@ -171,6 +175,7 @@ pub(crate) fn workload_config() -> impl Strategy<Value = WorkloadConfig> {
                 protocol,
                 app_address,
                 services,
+                limits: mesh_core::settings::InboundLimits::default(),
             })
             .collect()
     });
@@ -184,6 +189,7 @@ pub(crate) fn workload_config() -> impl Strategy<Value = WorkloadConfig> {
             workload,
             identity,
             address,
+            zone: "".into(),
             inbound,
             upstreams,
             policy,

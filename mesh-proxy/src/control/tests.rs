@@ -40,14 +40,10 @@ fn key(name: &str) -> DestinationKey {
 }
 
 fn destination(name: &str, backends: &[&str]) -> Message {
-    let backend = |b: &&str| Backend { service: port(b), weight: 1, invalid: false };
-    let rule = RouteRule {
-        object: ObjectRef::new("Service", "shop", name),
-        index: 0,
-        matches: vec![],
-        backends: backends.iter().map(backend).collect(),
-    };
-    let routes = ServiceRoutes { service: port(name), protocol: Protocol::Http1, rules: vec![rule] };
+    let backend = |b: &&str| Backend::new(port(b), 1);
+    let rule =
+        RouteRule::new(ObjectRef::new("Service", "shop", name), backends.iter().map(backend).collect());
+    let routes = ServiceRoutes::new(port(name), Protocol::Http1, vec![rule]);
     let body = ResourceBody::Destination(Destination::Service(routes));
     Resource::new(ResourceName::Destination(key(name)), body).to_wire()
 }

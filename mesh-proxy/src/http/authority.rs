@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use http::{
-    HeaderValue, Request, Uri, Version,
+    HeaderMap, HeaderValue, Request, Uri, Version,
     header::{COOKIE, HOST},
     uri::{Authority, PathAndQuery, Scheme},
 };
@@ -28,6 +28,11 @@ pub(crate) fn host<B>(request: &Request<B>) -> Result<&str, Reason> {
         (None, Some(field)) if !field.is_empty() => Ok(field),
         (None, _) => Err(Reason::BadRequest),
     }
+}
+
+/// The authority that a request names, for rules to match; it was found to be unambiguous before.
+pub(crate) fn named<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Option<&'a str> {
+    uri.authority().map(Authority::as_str).or_else(|| headers.get(HOST).and_then(|value| value.to_str().ok()))
 }
 
 /// The path in the one reading that everybody shares.

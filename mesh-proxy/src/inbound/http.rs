@@ -117,6 +117,7 @@ impl Server {
             path: request.uri().path(),
             query: request.uri().query(),
             headers: request.headers(),
+            authority: authority::named(request.uri(), request.headers()),
         };
         let decided = callee.decide_by(&config, Some(&parts), self.seen);
         match decided.verdict {
@@ -158,6 +159,7 @@ async fn revoked(server: Rc<Server>, request: Parts) -> Reason {
         path: request.uri.path(),
         query: request.uri.query(),
         headers: &request.headers,
+        authority: authority::named(&request.uri, &request.headers),
     };
     loop {
         // At once too: policy may have changed since the request was let in.

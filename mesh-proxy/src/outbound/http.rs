@@ -205,6 +205,7 @@ fn choose(
         path: request.uri().path(),
         query: request.uri().query(),
         headers: request.headers(),
+        authority: authority::named(request.uri(), request.headers()),
     };
     table.choose(Some(&parts), seen)
 }
@@ -266,6 +267,7 @@ fn retry(table: &Table, failed: &Choice, request: &Request<RequestBody>, seen: P
         path: request.uri().path(),
         query: request.uri().query(),
         headers: request.headers(),
+        authority: authority::named(request.uri(), request.headers()),
     };
     let choice = table.choose(Some(&parts), seen).ok()?;
     (!Rc::ptr_eq(&choice.endpoint, &failed.endpoint)).then_some(choice)

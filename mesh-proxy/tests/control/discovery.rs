@@ -148,13 +148,8 @@ async fn when_the_controller_is_lost_what_is_known_stays_and_the_stream_resumes(
 /// A Service that one endpoint serves, which is not there.
 fn set_service(rig: &Rig, name: &str) {
     let port = ServicePort::new("shop", name, 80);
-    let rule = RouteRule {
-        object: ObjectRef::new("Service", "shop", name),
-        index: 0,
-        matches: vec![],
-        backends: vec![Backend { service: port.clone(), weight: 1, invalid: false }],
-    };
-    let routes = ServiceRoutes { service: port.clone(), protocol: Protocol::Http1, rules: vec![rule] };
+    let rule = RouteRule::new(ObjectRef::new("Service", "shop", name), vec![Backend::new(port.clone(), 1)]);
+    let routes = ServiceRoutes::new(port.clone(), Protocol::Http1, vec![rule]);
     let endpoint = Endpoint {
         address: EndpointAddr(([127, 0, 0, 1], 1).into()),
         identity: Some(rig.ca.id("shop", name)),

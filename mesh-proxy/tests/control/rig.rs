@@ -65,11 +65,13 @@ impl Rig {
             protocol: Protocol::Http1,
             app_address: None,
             services: vec![],
+            limits: mesh_core::settings::InboundLimits::default(),
         };
         WorkloadConfig {
             workload: cart(),
             identity: self.id(),
             address: self.ip,
+            zone: "".into(),
             inbound: vec![inbound],
             upstreams: vec![],
             policy: PolicySet {

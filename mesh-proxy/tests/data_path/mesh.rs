@@ -65,6 +65,7 @@ impl Mesh {
             workload: WorkloadRef::new("shop", name),
             identity: self.ca.id("shop", name),
             address: fresh_ip(),
+            zone: "".into(),
             inbound: Vec::new(),
             upstreams: Vec::new(),
             policy: open_policy(),
@@ -127,18 +128,12 @@ pub(crate) fn route_to(
     protocol: Protocol,
     backends: &[(&ServicePort, u32)],
 ) -> ServiceRoutes {
-    let backend = |(to, weight): &(&ServicePort, u32)| Backend {
-        service: (*to).clone(),
-        weight: *weight,
-        invalid: false,
-    };
-    let rule = RouteRule {
-        object: ObjectRef::new("Service", &service.namespace, &service.name),
-        index: 0,
-        matches: Vec::new(),
-        backends: backends.iter().map(backend).collect(),
-    };
-    ServiceRoutes { service: service.clone(), protocol, rules: vec![rule] }
+    let backend = |(to, weight): &(&ServicePort, u32)| Backend::new((*to).clone(), *weight);
+    let rule = RouteRule::new(
+        ObjectRef::new("Service", &service.namespace, &service.name),
+        backends.iter().map(backend).collect(),
+    );
+    ServiceRoutes::new(service.clone(), protocol, vec![rule])
 }
 
 /// Makes a workload serve `service` at `port`, by the application at `app`.
@@ -155,6 +150,7 @@ pub(crate) fn serves(
         protocol,
         app_address: Some(AppAddr(app)),
         services: vec![service.clone()],
+        limits: mesh_core::settings::InboundLimits::default(),
     });
 }
 

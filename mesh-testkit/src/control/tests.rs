@@ -76,10 +76,10 @@ fn names(list: &[&str]) -> Vec<String> {
 
 fn inventory() -> (ServicePort, Destination) {
     let service = ServicePort::new("shop", "inventory", 7000);
-    let backend = Backend { service: service.clone(), weight: 1, invalid: false };
+    let backend = Backend::new(service.clone(), 1);
     let object = ObjectRef::new("Service", "shop", "inventory");
-    let rules = vec![RouteRule { object, index: 0, matches: vec![], backends: vec![backend] }];
-    (service.clone(), Destination::Service(ServiceRoutes { service, protocol: Protocol::Opaque, rules }))
+    let rules = vec![RouteRule::new(object, vec![backend])];
+    (service.clone(), Destination::Service(ServiceRoutes::new(service, Protocol::Opaque, rules)))
 }
 
 fn endpoint(port: u16) -> ResourceBody {

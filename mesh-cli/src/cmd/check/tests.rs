@@ -40,6 +40,7 @@ fn workload(proxy: Option<pb::Proxy>) -> WorkloadView {
         workload: WorkloadRef::new("shop", "cart"),
         identity: "spiffe://cluster.local/ns/shop/sa/cart".parse().unwrap(),
         address: [127, 1, 0, 4].into(),
+        zone: "".into(),
         inbound: Vec::new(),
         upstreams: Vec::new(),
         policy: policy::PolicySet {

@@ -20,6 +20,7 @@ fn workload(name: &str, account: &str) -> WorkloadView {
         workload: WorkloadRef::new("shop", name),
         identity: id(account),
         address: [127, 1, 0, 4].into(),
+        zone: "".into(),
         inbound: Vec::new(),
         upstreams: Vec::new(),
         policy: PolicySet {

@@ -64,7 +64,13 @@ fn call(compiled: &Compiled, call: &str) -> bool {
     for (name, value) in words.filter_map(|word| word.split_once('=')) {
         headers.insert(http::HeaderName::try_from(name).unwrap(), value.parse().unwrap());
     }
-    let parts = method.as_ref().map(|method| RequestParts { method, path, query: None, headers: &headers });
+    let parts = method.as_ref().map(|method| RequestParts {
+        method,
+        path,
+        query: None,
+        headers: &headers,
+        authority: None,
+    });
     let policy = &compiled.workloads[&WorkloadRef::new("shop", "catalog-v1-a")].policy;
     decide(policy, &Call { source: source.as_ref(), port, request: parts.as_ref() }).is_allowed()
 }
