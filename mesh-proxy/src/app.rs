@@ -1,4 +1,4 @@
-//! The only file that knows every part: builds, spawns and drains a proxy.
+//! The only file that knows every part: builds and spawns a proxy. How one ends: `life`.
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -8,10 +8,9 @@ use std::{
     net::{SocketAddr, TcpListener},
     path::PathBuf,
     sync::Arc,
-    time::Duration,
 };
 
-use tokio::{sync::watch, task::JoinSet, time::timeout};
+use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
     admin,
@@ -19,16 +18,12 @@ use crate::{
     control::{self, Control},
     drain::Drain,
     identity::{self, Keeper},
+    life::Ask,
     listeners::{self, BindError, BoundListener, Listeners, Progress, Role},
     runtime::{Running, start_worker},
     telemetry::{self, Metrics, Telemetry, access_log::AccessLog},
     worker::WorkerContext,
 };
-
-/// Time for workers to end after they were told to abort.
-const ABORT: Duration = Duration::from_secs(2);
-/// Time for the last report.
-const LAST_REPORT: Duration = Duration::from_secs(1);
 
 /// Why a proxy does not start.
 #[derive(Debug, thiserror::Error)]
@@ -67,19 +62,14 @@ pub struct Addresses {
 
 /// A running proxy. Dropping it aborts all that it carries; [`Proxy::shutdown`] does not.
 pub struct Proxy {
-    config: Arc<Config>,
+    pub(crate) config: Arc<Config>,
     addresses: Addresses,
-    state: Arc<admin::State>,
-    drain: watch::Sender<Drain>,
-    tasks: JoinSet<()>,
+    pub(crate) state: Arc<admin::State>,
+    pub(crate) drain: watch::Sender<Drain>,
+    pub(crate) tasks: JoinSet<()>,
     /// Number of workers that run.
-    running: watch::Sender<usize>,
+    pub(crate) running: watch::Sender<usize>,
 }
-
-/// A worker ended although nobody told it to: a fault of the proxy.
-#[derive(Debug, thiserror::Error)]
-#[error("a worker thread ended unexpectedly: the proxy can only be restarted")]
-pub struct WorkerLost;
 
 impl Proxy {
     /// Starts a proxy; returns when its own listeners stand. What it needs from the controller comes later: see
@@ -134,50 +124,12 @@ impl Proxy {
         let _workload = workload.wait_for(Option::is_some).await;
         let _listeners = progress.wait_for(Progress::is_complete).await;
     }
-
-    /// Returns when the proxy was asked to end through its admin socket.
-    ///
-    /// # Errors
-    /// [`WorkerLost`] when it has to end.
-    pub async fn asked_to_stop(&self) -> Result<(), WorkerLost> {
-        let mut stop = self.state.stop.subscribe();
-        let mut running = self.running.subscribe();
-        let all = self.config.workers;
-        tokio::select! {
-            _ = stop.wait_for(|stop| *stop) => Ok(()),
-            _ = running.wait_for(|count| *count < all) => Err(WorkerLost),
-        }
-    }
-
-    /// Drains: finishes what runs, aborts what is left after the drain timeout, sends the last report, ends.
-    pub async fn shutdown(mut self) {
-        self.drain.send_replace(Drain::Draining);
-        tracing::info!(at_most = ?self.config.drain_timeout, "draining");
-        let drained = timeout(self.config.drain_timeout, ended(&self.running)).await;
-        self.drain.send_replace(Drain::Stopped);
-        if drained.is_err() {
-            tracing::warn!("not everything ended in time: aborting the rest");
-            let _aborted = timeout(ABORT, ended(&self.running)).await;
-        }
-        let channel = self.state.control.channel().borrow().clone();
-        if let Some(channel) = channel {
-            let report = telemetry::report_once(&self.state.telemetry, &self.config, channel);
-            let _reported = timeout(LAST_REPORT, report).await;
-        }
-        self.tasks.shutdown().await;
-    }
 }
 
 impl Drop for Proxy {
     fn drop(&mut self) {
         self.drain.send_replace(Drain::Stopped);
     }
-}
-
-/// Waits for all workers.
-async fn ended(running: &watch::Sender<usize>) {
-    let mut running = running.subscribe();
-    let _ended = running.wait_for(|count| *count == 0).await;
 }
 
 /// What the tasks and workers share.
@@ -219,7 +171,7 @@ impl Parts {
             listeners: self.listeners.subscribe(),
             progress: self.progress.subscribe(),
             drain: self.drain.subscribe(),
-            stop: watch::Sender::new(false),
+            ask: watch::Sender::new(Ask::Nothing),
         }
     }
 

@@ -11,6 +11,7 @@ use std::{
 use mesh_core::{
     addr::ListenAddr,
     config::{InboundPort, WorkloadConfig},
+    edge::Direction,
     name::Host,
 };
 use socket2::{Domain, Protocol, Socket, Type};
@@ -18,8 +19,7 @@ use tokio::{sync::watch, time::timeout};
 
 use crate::{
     config::{Config, Mode},
-    drain::Drain,
-    http::serve::draining,
+    drain::{self, Drain},
     net::keepalive,
 };
 
@@ -53,6 +53,14 @@ impl Role {
             Self::OutboundTcp(_) => "outbound-tcp",
             Self::OutboundTransparent => "outbound",
             Self::InboundPort(_) | Self::InboundTransparent => "inbound",
+        }
+    }
+
+    /// Which way its connections go.
+    pub(crate) fn direction(&self) -> Direction {
+        match self {
+            Self::OutboundHttp | Self::OutboundTcp(_) | Self::OutboundTransparent => Direction::Outbound,
+            Self::InboundPort(_) | Self::InboundTransparent => Direction::Inbound,
         }
     }
 }
@@ -152,8 +160,8 @@ impl Progress {
     }
 }
 
-/// Keeps the listeners as the workload's configuration says. When the proxy drains it closes all of them, so that new
-/// connections are refused at once, and ends.
+/// Keeps the listeners as the workload's configuration says. When the proxy drains it closes those of inbound, so that
+/// new connections are refused at once; outbound's stand until outbound ends too. Then this ends.
 pub(crate) async fn run(
     config: Arc<Config>,
     mut drain: watch::Receiver<Drain>,
@@ -184,10 +192,15 @@ pub(crate) async fn run(
             });
         }
         tokio::select! {
-            () = draining(&mut drain) => break,
+            () = drain::ending(&mut drain, Direction::Inbound) => break,
             changed = timeout(wait, workload.changed()) => if let Ok(Err(_)) = changed { break },
         }
     }
+    listeners.send_modify(|listeners| {
+        let outbound = listeners.iter().filter(|listener| listener.role.direction() == Direction::Outbound);
+        *listeners = outbound.cloned().collect();
+    });
+    drain::ending(&mut drain, Direction::Outbound).await;
     listeners.send_replace(Listeners::from([]));
 }
 

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
-use mesh_proxy::{Config, Options, Proxy, logging};
+use mesh_proxy::{Config, Options, Proxy, live, logging, tell};
 use tokio::signal::unix::{SignalKind, signal};
 
 #[cfg(feature = "mimalloc")]
@@ -21,13 +21,24 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Runs beside one workload until SIGTERM or SIGINT, then drains
+    /// Runs beside one workload until SIGTERM or SIGINT, then drains; a second one ends it at once
     Run(Box<Options>),
+    /// Waits until a running proxy is ready
+    Wait(tell::Wait),
+    /// Asks a running proxy to drain, as SIGTERM does
+    Drain(tell::Socket),
+    /// Tells a running proxy that its application is done: it finishes what runs, and ends
+    Quit(tell::Socket),
 }
 
 fn main() -> ExitCode {
-    let Command::Run(options) = Cli::parse().command;
-    match run(&options) {
+    let done = match Cli::parse().command {
+        Command::Run(options) => run(&options),
+        Command::Wait(wait) => wait.run().map_err(anyhow::Error::from),
+        Command::Drain(socket) => socket.post("/drain").map_err(anyhow::Error::from),
+        Command::Quit(socket) => socket.post("/quit").map_err(anyhow::Error::from),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             report(&error);
@@ -49,12 +60,12 @@ fn run(options: &Options) -> anyhow::Result<()> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let proxy = Proxy::start(config).await?;
-        let end = tokio::select! {
-            _ = terminate.recv() => Ok(()),
-            _ = interrupt.recv() => Ok(()),
-            end = proxy.asked_to_stop() => end,
+        let asked = async || {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
         };
-        proxy.shutdown().await;
-        Ok(end?)
+        Ok(live(proxy, asked).await?)
     })
 }

@@ -32,8 +32,8 @@ use crate::{
     config::Config,
     control::Control,
     detect::{Detected, detect},
-    drain::Drain,
-    http::serve::draining,
+    drain::{self, Drain},
+    http::serve::LINGER,
     listeners::Listeners,
     outbound::Destinations,
     pool::Upstream,
@@ -154,17 +154,25 @@ impl Worker {
     }
 
     /// Reads the first bytes of a connection until it is clear what it speaks; None inside: that is not clear in time.
-    /// None: it ended, or the proxy drains before anything came.
+    /// None: it ended, or the proxy drains and nothing came.
     pub(crate) async fn detect(
         &self,
+        direction: Direction,
         stream: &mut TcpStream,
         within: Duration,
     ) -> Option<(Option<Detected>, Bytes)> {
-        let mut drain = self.drain();
         tokio::select! {
             outcome = detect(stream, within) => outcome.ok(),
-            () = draining(&mut drain) => None,
+            () = self.too_late(direction) => None,
         }
+    }
+
+    /// Returns when a connection that has said nothing yet is to end. When the drain begins, what is on its way still
+    /// counts.
+    pub(crate) async fn too_late(&self, direction: Direction) {
+        let mut drain = self.drain();
+        drain::ending(&mut drain, direction).await;
+        tokio::time::sleep(LINGER).await;
     }
 
     /// Counts a connection that was refused before its edge was known.
@@ -215,7 +223,7 @@ fn sweep_apps(apps: &mut HashMap<SocketAddr, App>, now: Instant) {
     });
 }
 
-/// Runs until drained. Called inside a `LocalSet` on the worker's thread.
+/// Runs until both directions are drained. Called inside a `LocalSet` on the worker's thread.
 pub(crate) async fn run(context: WorkerContext) {
     let index = context.index;
     let (worker, listeners) = Worker::new(context);
@@ -230,7 +238,7 @@ pub(crate) async fn run(context: WorkerContext) {
     tokio::select! {
         () = accept::follow(&worker, listeners) => {}
         () = sweeping => {}
-        () = draining(&mut drain) => {}
+        () = drain::ending(&mut drain, Direction::Outbound) => {}
     }
     // Nothing is accepted any more; what runs was told the same and ends by itself, or is dropped with the LocalSet.
     tracing::debug!(index, connections = worker.connections.get(), "worker drains");

@@ -162,7 +162,7 @@ pub(super) fn status(state: &State) -> Value {
         "discovery_connected": state.control.is_connected(),
         "discovery_age_seconds": state.control.age().as_secs_f64(),
         "uptime_seconds": state.telemetry.started().elapsed().as_secs_f64(),
-        "drain": format!("{:?}", *state.drain.borrow()).to_lowercase(),
+        "drain": state.drain.borrow().name(),
         "access_log": state.access_log.enabled(),
         "listeners": listeners.collect::<Vec<_>>(),
     })

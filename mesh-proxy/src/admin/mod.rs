@@ -19,6 +19,7 @@ use crate::{
     config::Config,
     control::Control,
     drain::Drain,
+    life::Ask,
     listeners::{Listeners, Progress},
     telemetry::{Metrics, Telemetry, access_log::AccessLog},
 };
@@ -42,7 +43,7 @@ pub(crate) struct State {
     /// Whether the proxy is ending.
     pub drain: watch::Receiver<Drain>,
     /// Asks the proxy to end.
-    pub stop: watch::Sender<bool>,
+    pub ask: watch::Sender<Ask>,
 }
 
 /// Answers of the admin port. Read-only, without secrets.

@@ -16,7 +16,7 @@ use super::{
     State,
     server::{Answer, Head, accepted, serve_one},
 };
-use crate::logging;
+use crate::{life::Ask, logging};
 
 /// Connections at a time.
 const MAX_CONNECTIONS: usize = 4;
@@ -54,8 +54,12 @@ fn answer(state: &State, head: &Head) -> Response<Full<Bytes>> {
     let query = head.uri.query().unwrap_or_default();
     let answer = match (&head.method, head.uri.path()) {
         (&Method::POST, "/drain") => {
-            state.stop.send_replace(true);
+            ask(state, Ask::Drain);
             Answer::text(202, "draining")
+        }
+        (&Method::POST, "/quit") => {
+            ask(state, Ask::Quit);
+            Answer::text(202, "ending")
         }
         (&Method::PUT, "/log-level") => match query.strip_prefix("level=") {
             Some(level) => match logging::set_level(level) {
@@ -71,9 +75,19 @@ fn answer(state: &State, head: &Head) -> Response<Full<Bytes>> {
             }
             _ => Answer::text(400, "say which: /access-log?on or /access-log?off"),
         },
-        _ => {
-            Answer::text(404, "there are POST /drain, PUT /log-level?level=LEVEL and PUT /access-log?on|off")
-        }
+        _ => Answer::text(
+            404,
+            "there are POST /drain, POST /quit, PUT /log-level?level=LEVEL and PUT /access-log?on|off",
+        ),
     };
     answer.into_response()
+}
+
+/// What was asked before and goes further stands.
+fn ask(state: &State, what: Ask) {
+    state.ask.send_if_modified(|asked| {
+        let further = what > *asked;
+        *asked = what.max(*asked);
+        further
+    });
 }

@@ -7,7 +7,7 @@ use tokio::{
     net::{TcpStream, UnixStream},
 };
 
-use crate::{Config, Proxy, app::tests::config};
+use crate::{Ask, Config, Proxy, app::tests::config};
 
 /// Sends one request; returns status and body.
 async fn ask(mut stream: impl AsyncReadExt + AsyncWriteExt + Unpin, request: &str) -> (u16, String) {
@@ -83,7 +83,10 @@ async fn the_socket_changes_state_and_is_its_owners() {
     assert_eq!(on_socket(&path, "PUT /log-level?level=loud").await.0, 400);
     assert_eq!(on_socket(&path, "GET /drain").await.0, 404);
     assert_eq!(on_socket(&path, "POST /drain").await.0, 202);
-    proxy.asked_to_stop().await.unwrap();
+    assert_eq!(proxy.asked().await.unwrap(), Ask::Drain);
+    assert_eq!(on_socket(&path, "POST /quit").await.0, 202);
+    assert_eq!(on_socket(&path, "POST /drain").await.0, 202);
+    assert_eq!(proxy.asked().await.unwrap(), Ask::Quit, "a drain that is asked for late takes nothing back");
     proxy.shutdown().await;
 }
 

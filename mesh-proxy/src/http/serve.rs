@@ -1,8 +1,8 @@
-//! Serving one connection, until it ends or the proxy drains.
+//! Serving one connection, until it ends or is told to end.
 
-use std::{convert::Infallible, future::Future, pin::pin, rc::Rc, time::Duration};
+use std::{cell::Cell, convert::Infallible, future::Future, pin::pin, rc::Rc, time::Duration};
 
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response, StatusCode, header::CONNECTION};
 use hyper::{
     body::Incoming,
     server::conn::{http1, http2},
@@ -10,10 +10,10 @@ use hyper::{
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use mesh_core::{edge::Direction, reason::Reason};
-use tokio::sync::watch;
+use tokio::time::sleep;
 
 use super::{LocalExecutor, body::ResponseBody};
-use crate::{drain::Drain, net::Stream, worker::Worker};
+use crate::{net::Stream, worker::Worker};
 
 /// Largest head of a request, in bytes, and largest buffer for one.
 const MAX_HEAD: usize = 64 * 1024;
@@ -25,6 +25,9 @@ pub(crate) const STREAM_WINDOW: u32 = 1024 * 1024;
 pub(crate) const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
 /// How long the next request's head may take, idle time included. Longer than peers keep idle connections.
 pub(crate) const HEAD_TIMEOUT: Duration = Duration::from_secs(90);
+/// How long an HTTP/1 connection that is to end may still begin a request: one may be on its way already, and would be
+/// lost if the connection closed under it. It is answered with `Connection: close`.
+pub(crate) const LINGER: Duration = Duration::from_secs(1);
 
 /// Serves HTTP/1.
 pub(crate) async fn http1<H, F>(worker: &Worker, direction: Direction, io: Stream, handle: Rc<H>)
@@ -34,9 +37,17 @@ where
 {
     // In a box: rarely polled, and small without it.
     let ending = Box::pin(worker.ending(direction, io.caller()));
+    let told = Rc::new(Cell::new(false));
+    let tell = Rc::clone(&told);
     let service = service_fn(move |request| {
-        let response = handle(request);
-        async move { Ok::<_, Infallible>(response.await) }
+        let (response, told) = (handle(request), Rc::clone(&told));
+        async move {
+            let mut response = response.await;
+            if told.get() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(response)
+        }
     });
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(MAX_HEAD);
@@ -44,9 +55,18 @@ where
     let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service).with_upgrades());
     let outcome = tokio::select! {
         outcome = connection.as_mut() => outcome,
-        () = ending => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+        ending = ending => {
+            tell.set(true);
+            tokio::select! {
+                outcome = connection.as_mut() => outcome,
+                () = sleep(LINGER) => {
+                    connection.as_mut().graceful_shutdown();
+                    tokio::select! {
+                        outcome = connection => outcome,
+                        () = ending.overdue() => Ok(()),
+                    }
+                }
+            }
         }
     };
     note(worker, direction, outcome);
@@ -76,18 +96,15 @@ where
     let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service));
     let outcome = tokio::select! {
         outcome = connection.as_mut() => outcome,
-        () = ending => {
+        ending = ending => {
             connection.as_mut().graceful_shutdown();
-            connection.await
+            tokio::select! {
+                outcome = connection => outcome,
+                () = ending.overdue() => Ok(()),
+            }
         }
     };
     note(worker, direction, outcome);
-}
-
-/// Returns when the proxy is to end.
-pub(crate) async fn draining(drain: &mut watch::Receiver<Drain>) {
-    // An error: the sender is gone, and so is the proxy.
-    let _ = drain.wait_for(|state| *state != Drain::Running).await;
 }
 
 /// What broke a connection is counted when the mesh refused it.

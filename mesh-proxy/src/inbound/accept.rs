@@ -14,7 +14,7 @@ use mesh_core::{
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _},
     net::TcpStream,
-    time::{sleep, timeout},
+    time::timeout,
 };
 use tokio_rustls::TlsAcceptor;
 
@@ -25,15 +25,12 @@ use super::{
 };
 use crate::{
     detect::{DETECT_TIMEOUT, Detected, PREFACE},
-    http::serve::draining,
     net::{Prefixed, Stream, original::original_destination},
     pool::Wire,
     tls::peer_identity,
     worker::Worker,
 };
 
-/// How long a caller may take for its HTTP/2 preface once the proxy drains.
-const PREFACE_DRAIN: Duration = Duration::from_secs(1);
 /// How long a TLS handshake may take, and after it the HTTP/2 preface.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a caller in plaintext may be silent on a port that is declared opaque before the server is let speak first.
@@ -72,7 +69,9 @@ pub(crate) async fn transparent(
 
 async fn serve(worker: &Rc<Worker>, mut stream: TcpStream, peer: PeerAddr, to: Entrance, app: SocketAddr) {
     let within = if to.protocol == Protocol::Opaque { OPAQUE_WAIT } else { DETECT_TIMEOUT };
-    let Some((detected, bytes)) = worker.detect(&mut stream, within).await else { return };
+    let Some((detected, bytes)) = worker.detect(Direction::Inbound, &mut stream, within).await else {
+        return;
+    };
     let stream = Prefixed::new(stream, bytes);
     if detected == Some(Detected::MeshTls) {
         return match accept(worker, stream).await {
@@ -168,19 +167,13 @@ async fn read_preface<S>(worker: &Worker, stream: &mut Prefixed<S>) -> Result<()
 where
     S: AsyncRead + Unpin,
 {
-    let mut drain = worker.drain();
-    let too_late = async {
-        // What is on its way still counts.
-        draining(&mut drain).await;
-        sleep(PREFACE_DRAIN).await;
-    };
     let mut preface = [0; PREFACE.len()];
     tokio::select! {
         read = timeout(HANDSHAKE_TIMEOUT, stream.read_exact(&mut preface)) => match read {
             Ok(Ok(_)) if preface == *PREFACE => {}
             _ => return Err(Reason::BadRequest),
         },
-        () = too_late => return Err(Reason::ShuttingDown),
+        () = worker.too_late(Direction::Inbound) => return Err(Reason::ShuttingDown),
     }
     stream.unread(Bytes::from_static(PREFACE));
     Ok(())

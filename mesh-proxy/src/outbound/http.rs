@@ -58,7 +58,8 @@ impl From<Reason> for Refusal {
 
 /// Serves a connection whose requests say where they go (explicit mode).
 pub(crate) async fn by_host(worker: &Rc<Worker>, mut stream: TcpStream, peer: PeerAddr) {
-    let Some((detected, bytes)) = worker.detect(&mut stream, serve::HEAD_TIMEOUT).await else {
+    let Some((detected, bytes)) = worker.detect(Direction::Outbound, &mut stream, serve::HEAD_TIMEOUT).await
+    else {
         return;
     };
     let protocol = match detected {

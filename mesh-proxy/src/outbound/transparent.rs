@@ -68,7 +68,7 @@ async fn protocol_of(
         Protocol::Undeclared => UNDECLARED_WAIT,
         Protocol::Http1 | Protocol::Http2 | Protocol::Grpc => DETECT_TIMEOUT,
     };
-    let (detected, bytes) = worker.detect(stream, within).await?;
+    let (detected, bytes) = worker.detect(Direction::Outbound, stream, within).await?;
     let protocol = match (detected, declared) {
         (Some(Detected::Http1), _) => Protocol::Http1,
         (Some(Detected::Http2), _) => Protocol::Http2,

@@ -257,6 +257,11 @@ impl Shard {
         self.opened[side].get().saturating_sub(closed)
     }
 
+    /// Connections that were ever accepted.
+    pub(crate) fn opened(&self, direction: Direction) -> u64 {
+        self.opened[side(direction)].get()
+    }
+
     /// Counts a connection that was refused before its edge was known.
     pub(crate) fn refused(&self, direction: Direction, reason: Reason) {
         if let Some(counter) = self.refused[side(direction)].get(reason.index()) {

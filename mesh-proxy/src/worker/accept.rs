@@ -83,10 +83,7 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 }
 
 fn take(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, listener: &Arc<BoundListener>) {
-    let direction = match listener.role {
-        Role::OutboundHttp | Role::OutboundTcp(_) | Role::OutboundTransparent => Direction::Outbound,
-        Role::InboundPort(_) | Role::InboundTransparent => Direction::Inbound,
-    };
+    let direction = listener.role.direction();
     if worker.connections.get() >= MAX_CONNECTIONS {
         worker.refused(direction, Reason::TooManyConnections);
         return;

@@ -81,8 +81,6 @@ async fn garbage_is_refused_and_harms_nobody() {
 async fn a_draining_proxy_finishes_what_runs() {
     let (_app, pair) = pair().await;
     let mut busy = pair.client.http1().await;
-    let mut idle = pair.client.http1().await;
-    assert_eq!(idle.get("/", "catalog").await.unwrap().status(), StatusCode::OK);
     let slow = tokio::spawn(async move { busy.get("/?delay_ms=400", "catalog").await.unwrap() });
     tokio::time::sleep(Duration::from_millis(100)).await;
     let outbound = pair.client.proxy.addresses().outbound;
@@ -92,7 +90,6 @@ async fn a_draining_proxy_finishes_what_runs() {
     assert_eq!((response.status(), reason(&response)), (StatusCode::OK, None));
     assert!(begin.elapsed() < Duration::from_secs(3), "ended as soon as nothing ran: {:?}", begin.elapsed());
     assert!(TcpStream::connect(outbound).await.is_err(), "nobody listens any more");
-    assert!(idle.get("/", "catalog").await.is_err(), "idle connections are closed");
 }
 
 #[tokio::test]
