@@ -1,9 +1,15 @@
 //! What a route does to calls besides sending them somewhere (Gateway API HTTPRouteFilter, and direct responses).
 
+mod cors;
+mod headers;
+mod path;
+mod redirect;
+
 use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 
+pub use self::{cors::is_preflight, headers::may_change, path::matched_prefix, redirect::Redirected};
 use crate::{name::ServicePort, settings::Share};
 
 /// One filter. Filters of a rule apply in the order in which they stand, then those of the chosen backend.

@@ -20,6 +20,7 @@ pub mod policy;
 pub mod ports;
 pub mod protocol;
 pub mod reason;
+pub mod resilience;
 pub mod resource;
 pub mod route;
 pub mod settings;

@@ -8,6 +8,11 @@ use http::StatusCode;
 pub const REASON_HEADER: &str = "mesh-reason";
 /// Header that tells an application who calls it: the caller's SPIFFE ID. Set by inbound, forgeries are stripped.
 pub const CLIENT_ID_HEADER: &str = "mesh-client-id";
+/// Header between proxies: milliseconds until the caller gives up. Never reaches an application.
+pub const TIMEOUT_HEADER: &str = "mesh-timeout";
+/// Header between proxies, of a response that a proxy made: the application never saw the request, which may be sent
+/// elsewhere. Believed over mesh TLS only, and stripped from what applications say.
+pub const UNPROCESSED_HEADER: &str = "mesh-unprocessed";
 /// Prefix of all headers that belong to the mesh; from applications and strangers they are stripped.
 pub const HEADER_PREFIX: &str = "mesh-";
 
@@ -115,6 +120,21 @@ reasons! {
     /// The peer's certificate expired, or its root was withdrawn, while the connection stood.
     PeerNotTrusted = "PEER_NOT_TRUSTED", BAD_GATEWAY, Unavailable,
         "connections are made anew; if this repeats, check that the peer's proxy reaches the controller and renews its certificate";
+    /// The time for the request was over before its response was complete.
+    RequestTimeout = "REQUEST_TIMEOUT", GATEWAY_TIMEOUT, DeadlineExceeded,
+        "the callee is slow, or the timeout of the route, TrafficPolicy or caller is too short";
+    /// As many connections, waiting requests or requests as allowed are under way to the Service.
+    CircuitOpen = "CIRCUIT_OPEN", SERVICE_UNAVAILABLE, Unavailable,
+        "the Service is slow or the limits of its TrafficPolicy are too low";
+    /// The callee takes no more requests at this rate.
+    RateLimited = "RATE_LIMITED", TOO_MANY_REQUESTS, ResourceExhausted,
+        "wait as long as Retry-After says, or raise the rate limit of the callee's TrafficPolicy";
+    /// The callee has as many requests in flight as it can bear.
+    Overloaded = "OVERLOADED", SERVICE_UNAVAILABLE, Unavailable,
+        "add workloads to the Service; its TrafficPolicy bounds what one takes at a time";
+    /// A TrafficPolicy injects this fault.
+    FaultInjected = "FAULT_INJECTED", SERVICE_UNAVAILABLE, Unavailable,
+        "remove the fault from the Service's TrafficPolicy when the experiment is over";
 }
 
 impl Reason {
@@ -138,6 +158,8 @@ pub enum GrpcStatus {
     Cancelled = 1,
     /// The request is malformed.
     InvalidArgument = 3,
+    /// The deadline is over.
+    DeadlineExceeded = 4,
     /// The caller may not do this.
     PermissionDenied = 7,
     /// A limit was reached.
