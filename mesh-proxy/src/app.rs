@@ -5,7 +5,7 @@ pub(crate) mod tests;
 
 use std::{
     io,
-    net::{SocketAddr, TcpListener},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
     path::PathBuf,
     sync::Arc,
 };
@@ -20,6 +20,7 @@ use crate::{
     identity::{self, Keeper},
     life::Ask,
     listeners::{self, BindError, BoundListener, Listeners, Progress, Role},
+    net::own,
     runtime::{Running, start_worker},
     telemetry::{self, Metrics, Telemetry, access_log::AccessLog},
     worker::WorkerContext,
@@ -42,6 +43,11 @@ pub enum StartError {
     /// The access log cannot be opened.
     #[error("access log: {0}")]
     AccessLog(io::Error),
+    /// The proxy's packets cannot be marked.
+    #[error(
+        "--mark: {0}; marking packets needs the capability NET_ADMIN: without it, run the proxy as a user of its own (`mesh-proxy init --proxy-uid`)"
+    )]
+    Mark(io::Error),
     /// A thread or an event loop cannot be made.
     #[error("starting a worker: {0}")]
     Worker(io::Error),
@@ -79,6 +85,9 @@ impl Proxy {
     /// [`StartError`].
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let config = Arc::new(config);
+        if let Some(mark) = config.mark {
+            own::set_mark(mark).map_err(StartError::Mark)?;
+        }
         let fixed = listeners::bind_fixed(&config)?;
         let (admin_socket, admin_address) = bind("admin", config.admin)?;
         let (health_socket, health_address) = bind("health", config.health)?;
@@ -101,6 +110,9 @@ impl Proxy {
         }
         tasks.spawn(admin::serve_tcp(admin_socket, Arc::clone(&state), admin::admin));
         tasks.spawn(admin::serve_tcp(health_socket, Arc::clone(&state), admin::health));
+        if let Some(socket) = health_v6(health_address) {
+            tasks.spawn(admin::serve_tcp(socket, Arc::clone(&state), admin::health));
+        }
         let running = parts.start_workers(&config)?;
         let drain = parts.drain.clone();
         parts.spawn(&config, &mut tasks);
@@ -209,6 +221,15 @@ fn bind(what: &'static str, address: SocketAddr) -> Result<(tokio::net::TcpListe
     let socket: TcpListener = listeners::bind(what, address)?;
     let real = socket.local_addr().map_err(failed)?;
     Ok((tokio::net::TcpListener::from_std(socket).map_err(failed)?, real))
+}
+
+/// Health for IPv6, where it is to stand on all addresses; a machine may have no IPv6.
+fn health_v6(v4: SocketAddr) -> Option<tokio::net::TcpListener> {
+    if v4.ip() != Ipv4Addr::UNSPECIFIED {
+        return None;
+    }
+    let bound = bind("health", SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), v4.port()));
+    bound.map(|(socket, _)| socket).inspect_err(|error| tracing::warn!(%error, "not for IPv6")).ok()
 }
 
 fn address_of(listeners: &[Arc<BoundListener>], role: impl Fn(&Role) -> bool) -> Option<SocketAddr> {

@@ -59,6 +59,8 @@ pub struct Config {
     /// How long a call waits for its destination's first answer.
     pub(crate) discovery_wait: Duration,
     pub(crate) http1_transport: Http1Transport,
+    /// Mark of all packets that the proxy sends of itself.
+    pub(crate) mark: Option<u32>,
 }
 
 /// One thing that is wrong with the options.
@@ -159,6 +161,7 @@ impl Config {
             &options.discovery_wait,
             (Duration::ZERO, Duration::from_secs(60)),
         );
+        let mark = mark(options, &mut faults);
         match (workload, trust_domain, trust) {
             (Some(workload), Some(trust_domain), Some(trust)) if faults.0.is_empty() => Ok(Self {
                 workload,
@@ -177,6 +180,7 @@ impl Config {
                 drain_timeout,
                 discovery_wait,
                 http1_transport: options.http1_transport,
+                mark,
             }),
             _ => Err(ConfigError { faults: faults.0 }),
         }
@@ -216,6 +220,10 @@ impl Listen {
             }
         }
         let inbound = match (explicit, &options.inbound) {
+            (false, None) => vec![
+                SocketAddr::new(public, ports::INBOUND),
+                SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), ports::INBOUND),
+            ],
             (false, value) => {
                 vec![faults.address("inbound", value.as_ref(), SocketAddr::new(public, ports::INBOUND))]
             }
@@ -264,6 +272,15 @@ fn trust_anchor(options: &Options, faults: &mut Faults) -> Option<TrustAnchor> {
             None
         }
     }
+}
+
+fn mark(options: &Options, faults: &mut Faults) -> Option<u32> {
+    let text = options.mark.as_ref()?;
+    let mark = crate::init::number(text).filter(|mark| *mark != 0);
+    if mark.is_none() {
+        faults.add("mark", text, "a number from 1, as in 1337 or 0x539");
+    }
+    mark
 }
 
 fn parse_pin(text: &str) -> Option<[u8; 32]> {

@@ -18,6 +18,7 @@ mod drain;
 mod http;
 mod identity;
 mod inbound;
+pub mod init;
 mod life;
 pub mod listeners;
 pub mod logging;

@@ -122,24 +122,23 @@ fn bound(role: Role, what: &'static str, address: SocketAddr) -> Result<Arc<Boun
 /// Binds those listeners that do not depend on the workload's configuration; outbound comes first.
 ///
 /// # Errors
-/// [`BindError`]. The machine may have no IPv6: the second outbound address is then left out.
+/// [`BindError`]. The machine may have no IPv6: the second address of a listener is then left out.
 pub(crate) fn bind_fixed(config: &Config) -> Result<Listeners, BindError> {
     let role = match config.mode {
         Mode::Explicit => Role::OutboundHttp,
         Mode::Transparent => Role::OutboundTransparent,
     };
-    let mut listeners = Vec::new();
-    for address in &config.outbound {
-        match bound(role.clone(), "outbound", *address) {
+    let outbound = config.outbound.iter().map(|address| (&role, "outbound", address));
+    let inbound = config.inbound.iter().map(|address| (&Role::InboundTransparent, "inbound", address));
+    let mut listeners: Vec<Arc<BoundListener>> = Vec::new();
+    for (role, what, address) in outbound.chain(inbound) {
+        match bound(role.clone(), what, *address) {
             Ok(listener) => listeners.push(listener),
-            Err(error) if address.is_ipv6() && !listeners.is_empty() => {
-                tracing::warn!(%error, "no outbound listener for IPv6");
+            Err(error) if address.is_ipv6() && listeners.iter().any(|other| other.role == *role) => {
+                tracing::warn!(%error, "not for IPv6");
             }
             Err(error) => return Err(error),
         }
-    }
-    for address in &config.inbound {
-        listeners.push(bound(Role::InboundTransparent, "inbound", *address)?);
     }
     Ok(listeners.into())
 }

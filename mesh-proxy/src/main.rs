@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
-use mesh_proxy::{Config, Options, Proxy, live, logging, tell};
+use mesh_proxy::{Config, Options, Proxy, init::InitOptions, live, logging, tell};
 use tokio::signal::unix::{SignalKind, signal};
 
 #[cfg(feature = "mimalloc")]
@@ -23,6 +23,8 @@ struct Cli {
 enum Command {
     /// Runs beside one workload until SIGTERM or SIGINT, then drains; a second one ends it at once
     Run(Box<Options>),
+    /// Leads the workload's connections through the proxy, by firewall rules
+    Init(Box<InitOptions>),
     /// Waits until a running proxy is ready
     Wait(tell::Wait),
     /// Asks a running proxy to drain, as SIGTERM does
@@ -34,6 +36,7 @@ enum Command {
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Run(options) => run(&options),
+        Command::Init(options) => return init(&options),
         Command::Wait(wait) => wait.run().map_err(anyhow::Error::from),
         Command::Drain(socket) => socket.post("/drain").map_err(anyhow::Error::from),
         Command::Quit(socket) => socket.post("/quit").map_err(anyhow::Error::from),
@@ -43,6 +46,21 @@ fn main() -> ExitCode {
         Err(error) => {
             report(&error);
             ExitCode::from(2)
+        }
+    }
+}
+
+fn init(options: &InitOptions) -> ExitCode {
+    use std::io::Write as _;
+    match mesh_proxy::init::run(options) {
+        Ok(text) => match std::io::stdout().write_all(text.as_bytes()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::FAILURE,
+        },
+        Err(error) => {
+            let code = ExitCode::from(error.exit_code());
+            report(&error.into());
+            code
         }
     }
 }

@@ -1,12 +1,14 @@
-//! Interception: real firewall rules in network namespaces lead an unaware application's connections through proxies.
+//! Interception: the rules of `mesh-proxy init` in network namespaces lead an unaware application's connections
+//! through proxies, in both directions, for IPv4 and IPv6.
 //!
-//! Needs root, `ip`, `nft`, `nsenter` and `unshare`. Without root it says that it was left out, and fails in CI.
+//! Needs root, `ip`, `nsenter` and `unshare`. Without root it says that it was left out, and fails in CI.
 //! The test runs itself again in other roles: as the hub between the namespaces, as the server's applications, and as
 //! the client, which knows nothing of the mesh.
 //!
 //! ```text
 //! namespace a: client, proxy          hub: controller           namespace b: applications, proxy
 //!          10.99.1.2 ──────────── 10.99.1.1  10.99.2.1 ──────────── 10.99.2.2
+//!         fd99:1::2                                                  fd99:2::2
 //! ```
 
 #![expect(
@@ -20,7 +22,7 @@
 use std::{
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpStream},
-    process::{Child, Command, Stdio},
+    process::{Child, Command},
     sync::Arc,
     time::Duration,
 };
@@ -46,6 +48,7 @@ use mesh_testkit::{
 const ROLE: &str = "MESH_TEST_ROLE";
 /// Address of a Service; no host has it.
 const SERVICE: &str = "10.96.0.10:80";
+const SERVICE_V6: &str = "[fd96::10]:80";
 
 #[test]
 fn redirected_connections_find_their_way() {
@@ -53,6 +56,8 @@ fn redirected_connections_find_their_way() {
         Ok("hub") => return runtime().block_on(hub()),
         Ok("server") => return runtime().block_on(server()),
         Ok("client") => return client(),
+        Ok("itself") => return itself(),
+        Ok("circle") => return assert_eq!(ask("10.99.2.1:9000", "/"), None, "it goes nowhere"),
         _ => {}
     }
     let root =
@@ -107,11 +112,14 @@ impl Namespace {
         run("ip", &format!("link add {name} type veth peer name up0"));
         run("ip", &format!("link set up0 netns {pid}"));
         run("ip", &format!("addr add 10.99.{network}.1/24 dev {name}"));
+        run("ip", &format!("addr add fd99:{network}::1/64 dev {name} nodad"));
         run("ip", &format!("link set {name} up"));
         namespace.run("ip", "link set lo up");
         namespace.run("ip", &format!("addr add 10.99.{network}.2/24 dev up0"));
+        namespace.run("ip", &format!("addr add fd99:{network}::2/64 dev up0 nodad"));
         namespace.run("ip", "link set up0 up");
         namespace.run("ip", &format!("route add default via 10.99.{network}.1"));
+        namespace.run("ip", &format!("-6 route add default via fd99:{network}::1"));
         namespace
     }
 
@@ -126,10 +134,11 @@ impl Namespace {
         assert!(outcome.status.success(), "{program} {args}: {}", String::from_utf8_lossy(&outcome.stderr));
     }
 
-    fn rules(&self, rules: &str) {
-        let mut nft = self.enter(&[]).args(["nft", "-f", "-"]).stdin(Stdio::piped()).spawn().unwrap();
-        nft.stdin.take().unwrap().write_all(rules.as_bytes()).unwrap();
-        assert!(nft.wait().unwrap().success(), "{rules}");
+    fn init(&self, flags: &str) {
+        let mut init = self.enter(&[]);
+        init.args([env!("CARGO_BIN_EXE_mesh-proxy"), "init"]).args(flags.split_whitespace());
+        let outcome = init.output().unwrap();
+        assert!(outcome.status.success(), "{flags}: {}", String::from_utf8_lossy(&outcome.stderr));
     }
 
     fn again(&self, role: &str, options: &[&str]) -> Command {
@@ -159,15 +168,11 @@ impl Drop for Namespace {
 async fn hub() {
     run("ip", "link set lo up");
     std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
+    std::fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "1").unwrap();
     let (a, b) = (Namespace::start("to-a", 1), Namespace::start("to-b", 2));
-    a.rules(
-        "table ip t { chain output { type nat hook output priority -100;
-           meta skuid != 0 ip daddr != 127.0.0.0/8 tcp dport != 15020 redirect to :15001; }\n}",
-    );
-    b.rules(
-        "table ip t { chain prerouting { type nat hook prerouting priority -100;
-           iifname up0 tcp dport != 15020 redirect to :15006; }\n}",
-    );
+    // The test and the proxies run as root; their applications do not.
+    a.init("--proxy-uid 0");
+    b.init("--proxy-uid 0");
     let ca = Arc::new(TestCa::new("cluster.local"));
     let controller = FakeController::start("0.0.0.0:0".parse().unwrap(), Arc::clone(&ca)).await;
     resources(&controller);
@@ -178,7 +183,7 @@ async fn hub() {
         std::fs::write(&token, format!("token-{name}")).unwrap();
         let proxy = namespace
             .enter(&[])
-            .args([env!("CARGO_BIN_EXE_mesh-proxy"), "run", "--mode", "transparent", "--log", "debug"])
+            .args([env!("CARGO_BIN_EXE_mesh-proxy"), "run", "--mode", "transparent", "--log", "info"])
             .args(["--workload", &format!("shop/{name}")])
             .args(["--controller", &format!("10.99.{network}.1:{}", controller.address().port())])
             .args(["--trust-pin", &format!("sha256:{}", ca.root_sha256())])
@@ -203,20 +208,57 @@ async fn hub() {
         text.contains("spiffe://cluster.local/ns/shop/sa/client"),
         "the application knows its caller: {text}"
     );
-    from_outside().await;
+    // The server calls the Service that it is the endpoint of, and its proxy's own ports.
+    let itself = b.again("itself", &as_nobody).output().unwrap();
+    let text = String::from_utf8_lossy(&[itself.stdout, itself.stderr].concat()).into_owned();
+    assert!(itself.status.success() && text.contains("spiffe://cluster.local/ns/shop/sa/server"), "{text}");
+    from_outside();
     metrics();
+    circle(&a, &as_nobody);
+}
+
+/// Rules that do not know the proxy lead what it sends back to it: it notices, and nothing goes round for ever.
+fn circle(a: &Namespace, as_nobody: &[&str]) {
+    a.init("--proxy-uid 4242");
+    let outcome = a.again("circle", as_nobody).output().unwrap();
+    assert!(outcome.status.success(), "{}", String::from_utf8_lossy(&outcome.stdout));
+    let (loops, calls) = (refused(&a_metrics()), 1);
+    assert!((calls..=calls + 10).contains(&loops), "{loops} connections went round");
+}
+
+fn a_metrics() -> String {
+    ask("10.99.1.2:15020", "/metrics").unwrap()
+}
+
+/// Connections that were refused because they would have gone round.
+fn refused(metrics: &str) -> u64 {
+    let loops =
+        metrics.lines().filter(|l| l.starts_with("mesh_refused_total{") && l.contains("LOOP_DETECTED"));
+    loops.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
 }
 
 /// What somebody without a proxy can and cannot do.
-async fn from_outside() {
+fn from_outside() {
     let plain = ask("10.99.2.2:8080", "/plain").unwrap();
     assert!(plain.starts_with("HTTP/1.1 200"), "permissive mode: {plain}");
     assert!(!plain.contains("spiffe"), "{plain}");
-    let denied = ["10.99.2.2:15006", "10.99.2.2:15001", "10.99.2.2:15000", "10.99.2.2:9999"];
-    for target in denied {
-        let answer = ask(target, "/config");
-        assert!(answer.as_ref().is_none_or(|text| text.contains(" 502 ")), "{target}: {answer:?}");
+    let plain = ask("[fd99:2::2]:8080", "/plain").unwrap();
+    assert!(plain.starts_with("HTTP/1.1 200"), "by IPv6: {plain}");
+    for host in ["10.99.2.2", "[fd99:2::2]"] {
+        for port in [15000, 15001, 15006] {
+            let target = format!("{host}:{port}");
+            let error = TcpStream::connect(&target).expect_err(&target);
+            assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused, "{target}");
+        }
+        let live = ask(&format!("{host}:15020"), "/live").unwrap();
+        assert!(live.starts_with("HTTP/1.1 200"), "{host}: {live}");
+        // The proxy takes it, and finds nobody at that address.
+        let private = ask(&format!("{host}:9999"), "/").unwrap();
+        assert!(private.starts_with("HTTP/1.1 502"), "{host}: {private}");
     }
+    // Loopback addresses of others are sent to nobody, and taken by nobody.
+    run("ip", "route add 127.9.0.0/16 via 10.99.2.2");
+    assert!(ask("127.9.0.1:9999", "/").is_none());
 }
 
 fn metrics() {
@@ -236,9 +278,8 @@ fn metrics() {
         "{far}"
     );
     assert!(find(&far, &["secured=\"false\"", "source=\"\"", "status=\"2xx\""]), "{far}");
-    let loops =
-        far.lines().find(|l| l.starts_with("mesh_refused_total{") && l.contains("LOOP_DETECTED")).unwrap();
-    assert!(loops.ends_with(" 3"), "{loops}");
+    let own_ports = 6;
+    assert_eq!(refused(&far), own_ports, "{far}");
 }
 
 fn resources(controller: &FakeController) {
@@ -263,25 +304,31 @@ fn resources(controller: &FakeController) {
         name: "http".to_owned(),
         protocol: Protocol::Http1,
         app_address: None,
-        services: vec![web.clone()],
+        services: vec![web],
         limits: mesh_core::settings::InboundLimits::default(),
     });
-    let endpoint = Endpoint {
-        address: EndpointAddr("10.99.2.2:8080".parse().unwrap()),
-        identity: Some(server.identity.clone()),
-        workload: server.workload.clone(),
-        protocol: Protocol::Http1,
-        zone: "".into(),
-    };
-    let rule = RouteRule::new(ObjectRef::new("Service", "shop", "web"), vec![Backend::new(web.clone(), 1)]);
-    let routes = ServiceRoutes::new(web.clone(), Protocol::Http1, vec![rule]);
+    let at =
+        |address: &str| ResourceName::Destination(DestinationKey::Addr(OrigDst(address.parse().unwrap())));
+    for (name, service, endpoint) in
+        [("web", SERVICE, "10.99.2.2:8080"), ("web6", SERVICE_V6, "[fd99:2::2]:8080")]
+    {
+        let port = ServicePort::new("shop", name, 80);
+        let endpoint = Endpoint {
+            address: EndpointAddr(endpoint.parse().unwrap()),
+            identity: Some(server.identity.clone()),
+            workload: server.workload.clone(),
+            protocol: Protocol::Http1,
+            zone: "".into(),
+        };
+        let object = ObjectRef::new("Service", "shop", name);
+        let rule = RouteRule::new(object, vec![Backend::new(port.clone(), 1)]);
+        let routes = ServiceRoutes::new(port.clone(), Protocol::Http1, vec![rule]);
+        controller.set(ResourceName::Endpoints(port), ResourceBody::Endpoints(vec![endpoint]));
+        controller.set(at(service), ResourceBody::Destination(Destination::Service(routes)));
+    }
     for config in [client, server] {
         controller.set_for(&config.workload.clone(), ResourceName::Workload, ResourceBody::Workload(config));
     }
-    let at =
-        |address: &str| ResourceName::Destination(DestinationKey::Addr(OrigDst(address.parse().unwrap())));
-    controller.set(ResourceName::Endpoints(web), ResourceBody::Endpoints(vec![endpoint]));
-    controller.set(at(SERVICE), ResourceBody::Destination(Destination::Service(routes)));
     controller.set(at("10.99.2.1:9000"), ResourceBody::Destination(Destination::Passthrough));
 }
 
@@ -289,6 +336,7 @@ fn resources(controller: &FakeController) {
 /// outside the mesh.
 async fn server() {
     let _web = HttpApp::start("web", "10.99.2.2:8080".parse().unwrap()).await;
+    let _web6 = HttpApp::start("web6", "[fd99:2::2]:8080".parse().unwrap()).await;
     let _private = HttpApp::start("private", "127.0.0.1:9999".parse().unwrap()).await;
     std::future::pending::<()>().await;
 }
@@ -298,6 +346,8 @@ fn client() {
     let answer = ask(SERVICE, "/hello").expect("an answer");
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     println!("{answer}");
+    let answer = ask(SERVICE_V6, "/hello").expect("an answer by IPv6");
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("sa/client"), "{answer}");
     // Nobody has ever heard of it.
     assert_eq!(ask("10.96.0.99:80", "/"), None);
     // Outside the mesh, and known to be: what it sends first and what it sends back come through.
@@ -307,6 +357,29 @@ fn client() {
     let mut got = [0; 13];
     stream.read_exact(&mut got).unwrap();
     assert_eq!(&got, b"220 hi\r\nhello");
+}
+
+/// An application that calls the Service that it serves itself, and knocks at its proxy's doors.
+fn itself() {
+    for service in [SERVICE, SERVICE_V6] {
+        let answer = ask(service, "/itself").expect("an answer");
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        println!("{answer}");
+    }
+    // Directly it is not led anywhere: loopback is its own.
+    let private = ask("127.0.0.1:9999", "/").unwrap();
+    assert!(private.starts_with("HTTP/1.1 200") && !private.contains("spiffe"), "{private}");
+    let doors = [
+        "127.0.0.1:15001",
+        "[::1]:15001",
+        "127.0.0.1:15006",
+        "[::1]:15006",
+        "10.99.2.2:15006",
+        "[fd99:2::2]:15006",
+    ];
+    for door in doors {
+        assert_eq!(ask(door, "/"), None, "{door}");
+    }
 }
 
 /// One request on one connection; None: there was no answer.

@@ -42,13 +42,13 @@ pub struct Options {
     /// Outbound listener, on loopback [default: ADDRESS:15001]
     #[arg(long, env = "MESH_OUTBOUND", value_name = "IP:PORT")]
     pub outbound: Option<String>,
-    /// Transparent mode: inbound listener [default: 0.0.0.0:15006]
+    /// Transparent mode: inbound listener [default: port 15006 of all addresses]
     #[arg(long, env = "MESH_INBOUND", value_name = "IP:PORT")]
     pub inbound: Option<String>,
     /// Admin: live state, read-only, on loopback [default: ADDRESS:15000]
     #[arg(long, env = "MESH_ADMIN", value_name = "IP:PORT")]
     pub admin: Option<String>,
-    /// Readiness and metrics [default: port 15020 of ADDRESS, in transparent mode of 0.0.0.0]
+    /// Readiness and metrics [default: port 15020 of ADDRESS, in transparent mode of all addresses]
     #[arg(long, env = "MESH_HEALTH", value_name = "IP:PORT")]
     pub health: Option<String>,
     /// File with the token that proves the service account; read at every use
@@ -81,6 +81,9 @@ pub struct Options {
     /// How HTTP/1 requests travel between proxies
     #[arg(long, env = "MESH_HTTP1_TRANSPORT", value_enum, default_value = "h1")]
     pub http1_transport: Http1Transport,
+    /// Transparent mode: mark of the proxy's own packets, for firewall rules (`mesh-proxy init --proxy-mark`); needs NET_ADMIN
+    #[arg(long, env = "MESH_MARK", value_name = "MARK")]
+    pub mark: Option<String>,
     /// What is logged to standard error: error, warn, info, debug or trace
     #[arg(long, env = "MESH_LOG", default_value = "info", value_name = "LEVEL")]
     pub log: String,
@@ -109,6 +112,7 @@ impl Options {
             drain_timeout: "30s".to_owned(),
             discovery_wait: "2s".to_owned(),
             http1_transport: Http1Transport::H1,
+            mark: None,
             log: "info".to_owned(),
         }
     }

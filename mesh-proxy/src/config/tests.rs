@@ -28,7 +28,7 @@ fn explicit_mode_listens_on_the_workloads_address() {
 fn transparent_mode_listens_for_all() {
     let config = Config::new(&options(Mode::Transparent)).unwrap();
     assert_eq!(config.outbound, ["127.0.0.1:15001".parse().unwrap(), "[::1]:15001".parse().unwrap()]);
-    assert_eq!(config.inbound, ["0.0.0.0:15006".parse().unwrap()]);
+    assert_eq!(config.inbound, ["0.0.0.0:15006".parse().unwrap(), "[::]:15006".parse().unwrap()]);
     assert_eq!(config.admin, "127.0.0.1:15000".parse().unwrap());
     assert_eq!(config.health, "0.0.0.0:15020".parse().unwrap());
 }

@@ -16,6 +16,8 @@ use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tonic::transport::{Channel, Endpoint};
 
+use crate::net::own::connect_to;
+
 /// Time for TCP, TLS and HTTP/2 to stand.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A PING goes out so often, also on an idle connection.
@@ -108,7 +110,7 @@ impl tower::Service<Uri> for Connector {
     fn call(&mut self, _: Uri) -> Connecting {
         let Self { tls, address } = self.clone();
         Box::pin(async move {
-            let tcp = TcpStream::connect(&*address).await?;
+            let tcp = connect_to(&address).await?;
             tcp.set_nodelay(true)?;
             // The verifier looks at the SPIFFE ID, not at a host name.
             let name = ServerName::IpAddress(tcp.peer_addr()?.ip().into());

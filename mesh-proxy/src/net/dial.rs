@@ -5,10 +5,13 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use mesh_core::reason::Reason;
 use rustls::{ClientConfig, pki_types::ServerName};
 use socket2::SockRef;
-use tokio::{net::TcpStream, time::timeout};
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-use super::{Stream, keepalive};
+use super::{
+    Stream, keepalive,
+    own::{self, To},
+};
 use crate::tls::handshake_reason;
 
 /// How long connecting may take, TLS handshake included.
@@ -26,7 +29,9 @@ pub(crate) async fn dial(address: SocketAddr, tls: Option<Arc<ClientConfig>>) ->
 }
 
 async fn connect(address: SocketAddr, tls: Option<Arc<ClientConfig>>) -> Result<Stream, Reason> {
-    let tcp = TcpStream::connect(address).await.map_err(|error| {
+    // Only proxies speak mesh TLS.
+    let to = if tls.is_some() { To::Proxy } else { To::Other };
+    let tcp = own::connect(address, to).await.map_err(|error| {
         tracing::debug!(%address, %error, "connecting failed");
         match error.kind() {
             io::ErrorKind::TimedOut => Reason::UpstreamConnectTimeout,

@@ -3,11 +3,13 @@
 use std::{io, net::SocketAddr};
 
 use mesh_core::{
-    addr::{ListenAddr, OrigDst},
+    addr::{ListenAddr, OrigDst, PeerAddr},
     ports,
 };
 use socket2::SockRef;
 use tokio::net::TcpStream;
+
+use super::own;
 
 /// Why a redirected connection is not carried.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +20,11 @@ pub(crate) enum OriginalError {
     /// It leads back to this proxy.
     #[error("the original destination {0} is the proxy itself: connect to the service instead")]
     Loop(SocketAddr),
+    /// The proxy itself opened it.
+    #[error(
+        "the firewall leads this proxy's own connection to {0} back to it: tell `mesh-proxy init` how to know the proxy (--proxy-uid, --proxy-mark, ...)"
+    )]
+    Circle(SocketAddr),
 }
 
 /// Reads the original destination of an accepted connection. A connection that was not redirected has its own local
@@ -39,6 +46,19 @@ pub(crate) fn original_destination(
     // ENOENT and friends: connection tracking does not know the connection, so nobody redirected it.
     let original = original.ok().and_then(|address| address.as_socket()).map_or(local, unmap);
     check(original, local, listener)
+}
+
+/// Reads where the application wanted to go.
+///
+/// # Errors
+/// As [`original_destination`], and when it is not the application that opened the connection, but this proxy.
+pub(crate) fn outbound_destination(
+    stream: &TcpStream,
+    peer: PeerAddr,
+    listener: ListenAddr,
+) -> Result<OrigDst, OriginalError> {
+    let original = original_destination(stream, listener)?;
+    if own::is_own(peer.0, original.0) { Err(OriginalError::Circle(original.0)) } else { Ok(original) }
 }
 
 fn check(original: SocketAddr, local: SocketAddr, listener: ListenAddr) -> Result<OrigDst, OriginalError> {

@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use super::{http::serve_http, table::Kind, tcp};
 use crate::{
     detect::{DETECT_TIMEOUT, Detected},
-    net::{Prefixed, Stream, original::original_destination},
+    net::{Prefixed, Stream, original::outbound_destination},
     worker::Worker,
 };
 
@@ -24,7 +24,7 @@ const UNDECLARED_WAIT: Duration = Duration::from_millis(500);
 
 /// Serves a redirected connection.
 pub(crate) async fn serve(worker: &Rc<Worker>, mut stream: TcpStream, peer: PeerAddr, listener: ListenAddr) {
-    let original = match original_destination(&stream, listener) {
+    let original = match outbound_destination(&stream, peer, listener) {
         Ok(original) => original,
         Err(error) => {
             tracing::info!(peer = %peer, %error, "outbound connection refused");

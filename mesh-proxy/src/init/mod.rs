@@ -1,0 +1,63 @@
+//! `mesh-proxy init`: firewall rules that lead the workload's connections through the proxy.
+//!
+//! Read in this order: [`cli`] is what is typed, [`plan`] makes the rules of it, [`model`] is what rules are made of;
+//! [`netlink`] gives them to the kernel and [`text`] shows them. One table is ours; nothing else is touched.
+
+mod cgroup;
+mod cli;
+mod model;
+mod netlink;
+mod plan;
+#[cfg(test)]
+mod tests;
+mod text;
+mod values;
+
+pub(crate) use self::values::number;
+pub use self::{
+    cgroup::CgroupError,
+    cli::{InitOptions, UsageError},
+    netlink::KernelError,
+};
+
+/// Why the rules were not made.
+#[derive(Debug, thiserror::Error)]
+pub enum InitError {
+    /// What was typed makes no sense.
+    #[error(transparent)]
+    Usage(#[from] UsageError),
+    /// The kernel does not take them.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+}
+
+impl InitError {
+    /// The process's exit code: 1, the kernel does not take them; 2, what was typed makes no sense.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Usage(_) => 2,
+            Self::Kernel(_) => 1,
+        }
+    }
+}
+
+/// Makes, removes or shows the rules. The text is for standard output.
+///
+/// # Errors
+/// [`InitError`]; nothing has changed then.
+pub fn run(options: &InitOptions) -> Result<String, InitError> {
+    if options.remove {
+        if options.print {
+            return Ok(format!("add table inet {0}\ndelete table inet {0}\n", plan::TABLE));
+        }
+        netlink::remove(plan::TABLE).commit()?;
+        return Ok(String::new());
+    }
+    let table = options.plan()?.table();
+    if options.print {
+        return Ok(text::Script(&table).to_string());
+    }
+    netlink::replace(&table).commit()?;
+    Ok(String::new())
+}
