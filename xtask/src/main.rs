@@ -32,7 +32,7 @@ enum Command {
     Demo(demo::Args),
     /// Check sizes, crate arrows, dependencies, licences and documents.
     Tidy,
-    /// Measure CPU per request and memory of two sidecars, against Envoy.
+    /// Measure CPU, latency and memory of two sidecars, against others and against a bare pair.
     Bench(bench::Args),
 }
 

@@ -6,50 +6,54 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
-/// Ticks a second of the times in /proc/PID/stat: USER_HZ, which is 100 on every Linux.
-const TICKS: u64 = 100;
+/// How long a process may take to be of use.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A running child.
 pub(crate) struct Process {
-    name: &'static str,
+    name: String,
     child: Child,
 }
 
 impl Process {
     /// Starts `command`; what it prints goes to `NAME.log` in `folder`.
-    pub(crate) fn start(name: &'static str, folder: &Path, command: &mut Command) -> Result<Self> {
+    pub(crate) fn start(name: &str, folder: &Path, command: &mut Command) -> Result<Self> {
         let file = folder.join(format!("{name}.log"));
         let log = std::fs::File::create(&file).with_context(|| format!("cannot write {}", file.display()))?;
         let also = log.try_clone().context("cannot share the log file")?;
         let child = command.stdin(Stdio::null()).stdout(log).stderr(also).spawn();
         let child = child.with_context(|| format!("cannot start {}", command.get_program().display()))?;
-        Ok(Self { name, child })
+        Ok(Self { name: name.to_owned(), child })
     }
 
-    /// User and system time of all its threads since it started.
+    /// User and system time of all its threads since they started.
     pub(crate) fn cpu(&self) -> Result<Duration> {
-        let ticks = ticks(&self.read("stat")?)
-            .with_context(|| format!("cannot read the CPU time of {}", self.name))?;
-        Ok(Duration::from_millis(ticks * 1000 / TICKS))
+        let folder = format!("/proc/{}/task", self.child.id());
+        let threads = std::fs::read_dir(&folder).with_context(|| format!("{} is gone", self.name))?;
+        let mut total = Duration::ZERO;
+        for thread in threads {
+            let file = thread.with_context(|| format!("cannot list the threads of {}", self.name))?.path();
+            // A thread may end meanwhile.
+            let Ok(text) = std::fs::read_to_string(file.join("schedstat")) else { continue };
+            total += time_on_cpu(&text)
+                .with_context(|| format!("cannot read the CPU time of {}: `{text}`", self.name))?;
+        }
+        Ok(total)
     }
 
     /// Bytes of memory that are resident (VmRSS).
     pub(crate) fn resident(&self) -> Result<u64> {
-        let text = self.read("status")?;
+        let path = format!("/proc/{}/status", self.child.id());
+        let text = std::fs::read_to_string(&path).with_context(|| format!("{} is gone", self.name))?;
         let kib = text
             .lines()
             .find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse().ok());
         kib.map(|kib: u64| kib * 1024).with_context(|| format!("cannot read the memory of {}", self.name))
     }
 
-    fn read(&self, file: &str) -> Result<String> {
-        let path = format!("/proc/{}/{file}", self.child.id());
-        std::fs::read_to_string(&path).with_context(|| format!("{} is gone: cannot read {path}", self.name))
-    }
-
-    /// Asks again and again until `ready` says so, at most 15 s.
+    /// Asks again and again until `ready` says so.
     pub(crate) fn wait_until(&mut self, what: &str, mut ready: impl FnMut() -> bool) -> Result<()> {
-        let deadline = Instant::now() + Duration::from_secs(15);
+        let deadline = Instant::now() + PATIENCE;
         while !ready() {
             if let Some(status) = self.child.try_wait()? {
                 bail!("{} ended ({status}) before {what}: see {}.log in target/bench", self.name, self.name);
@@ -71,12 +75,10 @@ impl Drop for Process {
     }
 }
 
-/// utime + stime of /proc/PID/stat. The name in parentheses may hold anything, so fields count from its end.
-fn ticks(stat: &str) -> Option<u64> {
-    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
-    let user: u64 = fields.next()?.parse().ok()?;
-    let system: u64 = fields.next()?.parse().ok()?;
-    Some(user + system)
+/// The first field of a thread's /proc/PID/task/TID/schedstat: nanoseconds on a CPU. More precise than the ticks of
+/// `stat`, of which there are 100 a second.
+fn time_on_cpu(schedstat: &str) -> Option<Duration> {
+    schedstat.split_whitespace().next()?.parse().ok().map(Duration::from_nanos)
 }
 
 #[cfg(test)]
@@ -84,9 +86,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_ticks() {
-        let stat = "42 (a (b) c) S 1 42 42 0 -1 4194560 100 0 0 0 7 5 0 0 20 0 1 0 1 1 1";
-        assert_eq!(ticks(stat), Some(12));
-        assert_eq!(ticks("42 (a"), None);
+    fn reads_time_on_cpu() {
+        assert_eq!(time_on_cpu("42329 17 1\n"), Some(Duration::from_nanos(42329)));
+        assert_eq!(time_on_cpu(""), None);
+    }
+
+    #[test]
+    fn measures_a_process() {
+        let folder = std::env::temp_dir();
+        let name = format!("xtask-process-{}", std::process::id());
+        let mut process =
+            Process::start(&name, &folder, Command::new("sleep").arg("60")).expect("sleep starts");
+        let mut asked = 0;
+        process
+            .wait_until("three questions", || {
+                asked += 1;
+                asked == 3
+            })
+            .expect("it is still there");
+        assert!(process.resident().expect("its memory") > 0);
+        assert!(process.cpu().expect("its time") < Duration::from_secs(1));
+        std::fs::remove_file(folder.join(format!("{name}.log"))).expect("its log");
     }
 }

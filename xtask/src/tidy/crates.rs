@@ -6,7 +6,7 @@ use super::Finding;
 use super::source::Tree;
 
 /// Which of our crates each of them may use; in tests also those of the second list, and mesh-testkit.
-const ARROWS: [(&str, &[&str], &[&str]); 10] = [
+const ARROWS: [(&str, &[&str], &[&str]); 11] = [
     ("mesh-core", &[], &[]),
     ("mesh-proto", &["mesh-core"], &[]),
     ("mesh-k8s", &["mesh-core"], &[]),
@@ -16,6 +16,7 @@ const ARROWS: [(&str, &[&str], &[&str]); 10] = [
     ("mesh-testkit", &["mesh-core", "mesh-proto"], &["mesh-proxy", "mesh-controller"]),
     ("shop", &["mesh-core"], &[]),
     ("bare-pair", &[], &[]),
+    ("load", &[], &[]),
     ("xtask", &[], &[]),
 ];
 const TESTKIT: &str = "mesh-testkit";
