@@ -1,7 +1,11 @@
 //! Conditions on requests (Gateway API HTTPRouteMatch, SMI HTTPRouteGroup), shared by routes and policy.
 
+use std::sync::OnceLock;
+
 use http::{HeaderMap, HeaderName, Method};
 use regex::Regex;
+
+use crate::path::loosest;
 
 /// Longest regular expression that is compiled, in bytes.
 pub const MAX_PATTERN_BYTES: usize = 4096;
@@ -13,6 +17,8 @@ pub struct Pattern {
     source: String,
     anchored_end: bool,
     regex: Regex,
+    /// The same without regard to case, compiled when first asked for.
+    folded: OnceLock<Option<Regex>>,
 }
 
 /// Why a pattern is refused.
@@ -42,12 +48,10 @@ impl Pattern {
             return Err(PatternError(format!("longer than {MAX_PATTERN_BYTES} bytes")));
         }
         // Compiled alone first, so that a stray ")" cannot escape the group that anchors it.
-        let limited = |text: &str| regex::RegexBuilder::new(text).size_limit(1 << 18).build();
-        limited(source).map_err(|e| PatternError(last_line(&e.to_string())))?;
-        let end = if anchored_end { "$" } else { "" };
-        let regex =
-            limited(&format!("^(?:{source}){end}")).map_err(|e| PatternError(last_line(&e.to_string())))?;
-        Ok(Self { source: source.into(), anchored_end, regex })
+        limited(source, false).map_err(|e| PatternError(last_line(&e.to_string())))?;
+        let regex = limited(&anchored(source, anchored_end), false)
+            .map_err(|e| PatternError(last_line(&e.to_string())))?;
+        Ok(Self { source: source.into(), anchored_end, regex, folded: OnceLock::new() })
     }
 
     /// The pattern as it was written.
@@ -67,6 +71,23 @@ impl Pattern {
     pub fn matches(&self, text: &str) -> bool {
         self.regex.is_match(text)
     }
+
+    /// True when `text` matches without regard to case. A pattern that is too large in this form matches everything.
+    #[must_use]
+    pub fn matches_in_any_case(&self, text: &str) -> bool {
+        let folded =
+            self.folded.get_or_init(|| limited(&anchored(&self.source, self.anchored_end), true).ok());
+        folded.as_ref().is_none_or(|regex| regex.is_match(text))
+    }
+}
+
+fn limited(text: &str, any_case: bool) -> Result<Regex, regex::Error> {
+    regex::RegexBuilder::new(text).size_limit(1 << 18).case_insensitive(any_case).build()
+}
+
+fn anchored(source: &str, end: bool) -> String {
+    let end = if end { "$" } else { "" };
+    format!("^(?:{source}){end}")
 }
 
 fn last_line(text: &str) -> String {
@@ -103,6 +124,32 @@ impl PathMatch {
                 path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
             }
             Self::Regex(pattern) => pattern.matches(path),
+        }
+    }
+
+    /// True when `path` (normalised, without query) matches, or what some server may take it for does: a path that
+    /// differs in case, in path parameters, or in dots, spaces or a slash at the end.
+    #[must_use]
+    pub fn may_match(&self, path: &str) -> bool {
+        if self.matches(path) {
+            return true;
+        }
+        let loose = loosest(path);
+        match self {
+            Self::Exact(exact) => {
+                let bare = |text: &str| text.strip_suffix('/').unwrap_or(text).to_ascii_lowercase();
+                bare(exact) == bare(&loose)
+            }
+            Self::Prefix(prefix) => {
+                let prefix = prefix.strip_suffix('/').unwrap_or(prefix);
+                let Some((start, rest)) = loose.split_at_checked(prefix.len()) else { return false };
+                start.eq_ignore_ascii_case(prefix) && (rest.is_empty() || rest.starts_with('/'))
+            }
+            Self::Regex(pattern) => {
+                pattern.matches_in_any_case(path)
+                    || pattern.matches_in_any_case(&loose)
+                    || loose.strip_suffix('/').is_some_and(|bare| pattern.matches_in_any_case(bare))
+            }
         }
     }
 }
@@ -161,8 +208,17 @@ impl RequestMatch {
     /// True when `request` fulfils all parts.
     #[must_use]
     pub fn matches(&self, request: &RequestParts<'_>) -> bool {
-        self.path.as_ref().is_none_or(|path| path.matches(request.path))
-            && (self.methods.is_empty() || self.methods.contains(request.method))
+        self.path.as_ref().is_none_or(|path| path.matches(request.path)) && self.matches_besides(request)
+    }
+
+    /// True when `request` fulfils all parts, its path in the reading of some server ([`PathMatch::may_match`]).
+    #[must_use]
+    pub fn may_match(&self, request: &RequestParts<'_>) -> bool {
+        self.path.as_ref().is_none_or(|path| path.may_match(request.path)) && self.matches_besides(request)
+    }
+
+    fn matches_besides(&self, request: &RequestParts<'_>) -> bool {
+        (self.methods.is_empty() || self.methods.contains(request.method))
             && self.headers.iter().all(|(name, value)| header_matches(request.headers, name, value))
             && self.query.iter().all(|(name, value)| query_matches(request.query, name, value))
             && (self.hosts.is_empty() || host_matches(request.authority, &self.hosts))

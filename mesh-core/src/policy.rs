@@ -121,6 +121,8 @@ impl Decision<'_> {
 ///
 /// An opaque connection (`request` is None) is matched by an HTTP-scoped deny rule, for it could carry what the rule
 /// denies, and never by an HTTP-scoped allow rule: a rule about requests never degrades to a rule about connections.
+///
+/// A path is denied in whatever reading some server may have of it, and allowed in the strictest one only.
 #[must_use]
 pub fn decide<'a>(policy: &'a PolicySet, call: &Call<'_>) -> Decision<'a> {
     if call.source.is_none() && policy.tls_mode == TlsMode::Strict {
@@ -149,7 +151,10 @@ impl Rule {
     fn matches(&self, call: &Call<'_>) -> bool {
         let in_scope = match (&self.scope, call.request) {
             (Scope::Any, _) => true,
-            (Scope::Http(conditions), Some(request)) => conditions.iter().any(|c| c.matches(request)),
+            (Scope::Http(conditions), Some(request)) => conditions.iter().any(|c| match self.action {
+                Action::Allow => c.matches(request),
+                Action::Deny => c.may_match(request),
+            }),
             (Scope::Http(_), None) => self.action == Action::Deny,
         };
         in_scope

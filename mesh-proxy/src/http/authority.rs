@@ -81,7 +81,10 @@ fn to_origin_form<B>(request: &mut Request<B>) -> Result<(), Reason> {
     request.headers_mut().insert(HOST, host);
     let mut parts = std::mem::take(request.uri_mut()).into_parts();
     (parts.scheme, parts.authority) = (None, None);
-    parts.path_and_query.get_or_insert_with(|| PathAndQuery::from_static("/"));
+    // Also for one that was only a fragment, which the parser keeps as nothing.
+    if parts.path_and_query.as_ref().is_none_or(|path| path.as_str() == "/") {
+        parts.path_and_query = Some(PathAndQuery::from_static("/"));
+    }
     *request.uri_mut() = Uri::from_parts(parts).map_err(|_| Reason::BadRequest)?;
     Ok(())
 }

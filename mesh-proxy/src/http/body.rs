@@ -1,7 +1,8 @@
 //! Bodies that pass through: never buffered, never copied, counted on the way.
 
 use std::{
-    cell::Cell,
+    error::Error as _,
+    io,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, ready},
@@ -12,7 +13,11 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use mesh_core::reason::Reason;
 
-use super::{exchange::Exchange, expect::Gate, headers};
+use super::{
+    exchange::{Exchange, Progress},
+    expect::Gate,
+    headers,
+};
 use crate::pool::Lease;
 
 /// The body of a forwarded request.
@@ -20,7 +25,7 @@ pub(crate) struct RequestBody {
     /// None: there never was one.
     inner: Option<Incoming>,
     /// None: there is no body.
-    counter: Option<Rc<Cell<u64>>>,
+    progress: Option<Rc<Progress>>,
     /// Until it opens, the body is not asked for.
     gate: Option<Gate>,
 }
@@ -28,13 +33,13 @@ pub(crate) struct RequestBody {
 impl RequestBody {
     /// Wraps the body that came; its bytes count for `exchange`.
     pub(crate) fn new(inner: Incoming, exchange: &mut Exchange) -> Self {
-        let counter = (!inner.is_end_stream()).then(|| exchange.request_counter());
-        Self { inner: Some(inner), counter, gate: None }
+        let progress = (!inner.is_end_stream()).then(|| exchange.request_progress());
+        Self { inner: Some(inner), progress, gate: None }
     }
 
     /// No body.
     pub(crate) fn none() -> Self {
-        Self { inner: None, counter: None, gate: None }
+        Self { inner: None, progress: None, gate: None }
     }
 
     /// Holds the body back until `gate` opens.
@@ -44,7 +49,7 @@ impl RequestBody {
 
     /// True when there is no body at all.
     pub(crate) fn is_empty(&self) -> bool {
-        self.counter.is_none()
+        self.progress.is_none()
     }
 }
 
@@ -63,10 +68,13 @@ impl Body for RequestBody {
         let Some(inner) = &mut self.inner else { return Poll::Ready(None) };
         let mut frame = ready!(Pin::new(inner).poll_frame(cx));
         clean(&mut frame);
-        if let (Some(Ok(frame)), Some(counter)) = (&frame, &self.counter)
-            && let Some(data) = frame.data_ref()
-        {
-            counter.set(counter.get() + data.remaining() as u64);
+        match (&frame, &self.progress) {
+            (Some(Ok(frame)), Some(progress)) => {
+                let count = frame.data_ref().map_or(0, Bytes::remaining) as u64;
+                progress.bytes.set(progress.bytes.get() + count);
+            }
+            (Some(Err(error)), Some(progress)) => progress.fault.set(Some(fault(error))),
+            _ => {}
         }
         Poll::Ready(frame)
     }
@@ -80,12 +88,21 @@ impl Body for RequestBody {
     }
 }
 
-/// Nobody speaks in the mesh's name in trailers.
+/// What the caller did wrong when its body breaks: chunks that are none are no body; others just end.
+fn fault(error: &hyper::Error) -> Reason {
+    let kind = error.source().and_then(|source| source.downcast_ref()).map(io::Error::kind);
+    match kind {
+        Some(io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData) => Reason::BadRequest,
+        _ => Reason::ClientDisconnected,
+    }
+}
+
+/// Nobody speaks in the mesh's name in trailers, and nothing there is about the message itself.
 fn clean<E>(frame: &mut Option<Result<Frame<Bytes>, E>>) {
     if let Some(Ok(frame)) = frame
         && let Some(trailers) = frame.trailers_mut()
     {
-        headers::strip_mesh(trailers);
+        headers::strip_trailers(trailers);
     }
 }
 

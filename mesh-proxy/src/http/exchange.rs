@@ -14,12 +14,21 @@ use crate::telemetry::{
     access_log::{AccessLog, Entry},
 };
 
+/// How the body of a request fares; shared with the body.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    /// Bytes so far.
+    pub bytes: Cell<u64>,
+    /// What the caller did wrong with it, once it did.
+    pub fault: Cell<Option<Reason>>,
+}
+
 /// Counts one exchange. When it is dropped before [`Exchange::finish`], the caller went away.
 pub(crate) struct Exchange {
     edge: Arc<EdgeStats>,
     started: Instant,
-    /// Bytes of the request's body so far; shared with the body, None when there is none.
-    request_bytes: Option<Rc<Cell<u64>>>,
+    /// None when there is no body.
+    request: Option<Rc<Progress>>,
     response_bytes: u64,
     status: Option<u16>,
     reason: Option<Reason>,
@@ -48,7 +57,7 @@ impl Exchange {
         Self {
             edge,
             started: Instant::now(),
-            request_bytes: None,
+            request: None,
             response_bytes: 0,
             status: None,
             reason: None,
@@ -97,9 +106,14 @@ impl Exchange {
         }
     }
 
-    /// Counter for the bytes of the request's body.
-    pub(crate) fn request_counter(&mut self) -> Rc<Cell<u64>> {
-        Rc::clone(self.request_bytes.get_or_insert_default())
+    /// Where the request's body says how it fares.
+    pub(crate) fn request_progress(&mut self) -> Rc<Progress> {
+        Rc::clone(self.request.get_or_insert_default())
+    }
+
+    /// What the caller did wrong with its body: what else failed follows from it.
+    pub(crate) fn fault(&self) -> Option<Reason> {
+        self.request.as_ref().and_then(|request| request.fault.get())
     }
 
     /// Notes the response's head.
@@ -156,7 +170,7 @@ impl Exchange {
             failed: self.failed,
             reason: self.reason,
             micros: self.started.elapsed().as_micros() as u64,
-            request_bytes: self.request_bytes.as_ref().map_or(0, |bytes| bytes.get()),
+            request_bytes: self.request.as_ref().map_or(0, |request| request.bytes.get()),
             response_bytes: self.response_bytes,
         };
         self.edge.finished(&outcome);

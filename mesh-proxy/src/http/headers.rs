@@ -3,8 +3,8 @@
 use http::{
     HeaderMap, HeaderName, HeaderValue, Version,
     header::{
-        CONNECTION, CONTENT_LENGTH, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING,
-        UPGRADE,
+        CONNECTION, CONTENT_LENGTH, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER,
+        TRANSFER_ENCODING, UPGRADE,
     },
 };
 use mesh_core::reason::{CLIENT_ID_HEADER, HEADER_PREFIX, REASON_HEADER, Reason};
@@ -132,8 +132,29 @@ fn wants_trailers(value: &HeaderValue) -> bool {
         .is_ok_and(|text| text.split(',').any(|token| token.trim().eq_ignore_ascii_case("trailers")))
 }
 
-/// Takes out all fields of the mesh: trailers carry none.
-pub(crate) fn strip_mesh(headers: &mut HeaderMap) {
+/// Takes out of trailers what has no place there: fields of the mesh, of one hop, and of what the message is and where it
+/// goes (RFC 9110 section 6.5.1). HTTP/2 refuses some of them, and would end the message half-way.
+pub(crate) fn strip_trailers(trailers: &mut HeaderMap) {
+    strip_mesh(trailers);
+    let misplaced = [
+        CONNECTION,
+        CONTENT_LENGTH,
+        HOST,
+        TE,
+        TRAILER,
+        TRANSFER_ENCODING,
+        UPGRADE,
+        KEEP_ALIVE,
+        PROXY_CONNECTION,
+        HTTP2_SETTINGS,
+    ];
+    for name in misplaced {
+        trailers.remove(name);
+    }
+}
+
+/// Takes out all fields of the mesh.
+fn strip_mesh(headers: &mut HeaderMap) {
     let ours = |name: &&HeaderName| name.as_str().starts_with(HEADER_PREFIX);
     let names: Vec<HeaderName> = headers.keys().filter(ours).cloned().collect();
     for name in names {

@@ -2,12 +2,16 @@
 
 pub(crate) mod authority;
 pub(crate) mod body;
+mod check;
 pub(crate) mod exchange;
 pub(crate) mod expect;
+mod frames;
+mod front;
 pub(crate) mod headers;
 pub(crate) mod reply;
 pub(crate) mod serve;
 pub(crate) mod upgrade;
+mod watch;
 
 use std::future::Future;
 

@@ -18,13 +18,15 @@ pub(crate) struct Audience {
     pub grpc: bool,
 }
 
-/// Makes the response to a request that `reason` ends; the exchange is counted with it.
+/// Makes the response to a request that `reason` ends, or that a fault of its own body did; the exchange is counted with
+/// it.
 pub(crate) fn refuse(
     mut exchange: Exchange,
     reason: Reason,
     detail: &str,
     to: Audience,
 ) -> Response<ResponseBody> {
+    let reason = exchange.fault().unwrap_or(reason);
     exchange.because(reason);
     let mut response = if to.grpc { grpc(reason, detail, to) } else { plain(reason, detail, to) };
     if to.trusted {

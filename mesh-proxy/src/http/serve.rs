@@ -12,7 +12,12 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use mesh_core::{edge::Direction, reason::Reason};
 use tokio::time::sleep;
 
-use super::{LocalExecutor, body::ResponseBody};
+use super::{
+    LocalExecutor,
+    body::ResponseBody,
+    front::{Front, answer},
+    watch::Watched,
+};
 use crate::{net::Stream, worker::Worker};
 
 /// Largest head of a request, in bytes, and largest buffer for one.
@@ -30,7 +35,7 @@ pub(crate) const HEAD_TIMEOUT: Duration = Duration::from_secs(90);
 pub(crate) const LINGER: Duration = Duration::from_secs(1);
 
 /// Serves HTTP/1.
-pub(crate) async fn http1<H, F>(worker: &Worker, direction: Direction, io: Stream, handle: Rc<H>)
+pub(crate) async fn http1<H, F>(worker: &Rc<Worker>, direction: Direction, io: Stream, handle: Rc<H>)
 where
     H: Fn(Request<Incoming>) -> F + 'static,
     F: Future<Output = Response<ResponseBody>>,
@@ -39,10 +44,12 @@ where
     let ending = Box::pin(worker.ending(direction, io.caller()));
     let told = Rc::new(Cell::new(false));
     let tell = Rc::clone(&told);
+    let front = Front::new(worker, direction, &io);
     let service = service_fn(move |request| {
-        let (response, told) = (handle(request), Rc::clone(&told));
+        let response = front.admit(request).map(|request| handle(request));
+        let told = Rc::clone(&told);
         async move {
-            let mut response = response.await;
+            let mut response = answer(response).await;
             if told.get() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
@@ -73,17 +80,19 @@ where
 }
 
 /// Serves HTTP/2.
-pub(crate) async fn http2<H, F>(worker: &Worker, direction: Direction, io: Stream, handle: Rc<H>)
+pub(crate) async fn http2<H, F>(worker: &Rc<Worker>, direction: Direction, io: Stream, handle: Rc<H>)
 where
     H: Fn(Request<Incoming>) -> F + 'static,
     F: Future<Output = Response<ResponseBody>> + 'static,
 {
     // In a box: rarely polled, and small without it.
     let ending = Box::pin(worker.ending(direction, io.caller()));
+    let front = Front::new(worker, direction, &io);
     let service = service_fn(move |request| {
-        let response = handle(request);
-        async move { Ok::<_, Infallible>(response.await) }
+        let response = front.admit(request).map(|request| handle(request));
+        async move { Ok::<_, Infallible>(answer(response).await) }
     });
+    let watched = Watched::new(io, worker, direction);
     let mut builder = http2::Builder::new(LocalExecutor);
     builder
         .timer(TokioTimer::new())
@@ -93,7 +102,7 @@ where
         .max_header_list_size(MAX_HEAD as u32)
         .keep_alive_interval(Duration::from_secs(30))
         .auto_date_header(false);
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service));
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(watched), service));
     let outcome = tokio::select! {
         outcome = connection.as_mut() => outcome,
         ending = ending => {

@@ -74,7 +74,7 @@ struct Tunnel {
 
 impl Drop for Tunnel {
     fn drop(&mut self) {
-        self.exchange.request_counter().set(self.counts.forth.get());
+        self.exchange.request_progress().bytes.set(self.counts.forth.get());
         self.exchange.response_bytes(self.counts.back.get());
         if let Some(reason) = self.reason {
             self.exchange.because(reason);

@@ -2,14 +2,19 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper that fails ends its test")]
 
+mod bypass;
+mod corpus;
 mod drain;
 mod endings;
+mod frames;
 mod framing;
 mod http1;
 mod http2;
 mod limits;
 mod mesh;
 mod policy;
+mod raw;
+mod smuggling;
 mod tcp;
 mod trust;
 mod tunnels;
