@@ -10,7 +10,10 @@ use std::sync::Arc;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 
 pub use self::{cors::is_preflight, headers::may_change, path::matched_prefix, redirect::Redirected};
-use crate::{name::ServicePort, settings::Share};
+use crate::{
+    name::{Host, ServicePort},
+    settings::Share,
+};
 
 /// One filter. Filters of a rule apply in the order in which they stand, then those of the chosen backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +50,11 @@ pub struct HeaderChanges {
     pub remove: Vec<HeaderName>,
 }
 
+impl HeaderChanges {
+    /// Most changes of one kind.
+    pub const MAX: usize = 64;
+}
+
 /// A change of the path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PathChange {
@@ -54,6 +62,17 @@ pub enum PathChange {
     Full(Arc<str>),
     /// The prefix that the rule matched becomes this.
     Prefix(Arc<str>),
+}
+
+impl PathChange {
+    /// True for what can stand in a request as its path: begins with '/', has neither query nor fragment, and only
+    /// characters of RFC 3986 section 3.3.
+    #[must_use]
+    pub fn is_path(text: &str) -> bool {
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@%/".contains(&b);
+        let escaped = |rest: &str| rest.bytes().take_while(u8::is_ascii_hexdigit).count() >= 2;
+        text.starts_with('/') && text.bytes().all(allowed) && text.split('%').skip(1).all(escaped)
+    }
 }
 
 /// A redirect; None: as in the request.
@@ -69,6 +88,11 @@ pub struct Redirect {
     pub path: Option<PathChange>,
     /// 301, 302, 303, 307 or 308.
     pub status: StatusCode,
+}
+
+impl Redirect {
+    /// Statuses that a redirect may have.
+    pub const STATUSES: [u16; 5] = [301, 302, 303, 307, 308];
 }
 
 /// Where copies of requests go.
@@ -99,6 +123,25 @@ pub struct Cors {
     pub expose: Vec<HeaderName>,
     /// How long a preflight's answer holds, in seconds.
     pub max_age: u32,
+}
+
+impl Cors {
+    /// Longest list.
+    pub const MAX: usize = 256;
+
+    /// True for what may stand in [`Cors::origins`].
+    #[must_use]
+    pub fn is_origin(text: &str) -> bool {
+        if text == "*" {
+            return true;
+        }
+        let Some((scheme, rest)) = text.split_once("://") else { return false };
+        let scheme_fits = scheme.starts_with(|c: char| c.is_ascii_lowercase())
+            && scheme.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"+-.".contains(&b));
+        let rest = rest.strip_prefix("*.").unwrap_or(rest);
+        let host_fits = |host: Host| host.to_string() == rest;
+        scheme_fits && rest.parse().is_ok_and(host_fits)
+    }
 }
 
 /// An answer of the proxy's own.

@@ -35,6 +35,10 @@ impl Share {
     }
 }
 
+/// The longest duration that can be asked for (GEP-2257: at most five digits of hours). Where a limit is switched off,
+/// this takes its place.
+pub const MAX_DURATION: Duration = Duration::from_secs(99_999 * 3600);
+
 /// What holds for every call to a Service, whichever backend takes it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CallSettings {
@@ -206,6 +210,21 @@ pub enum HashKey {
     SourceIp,
 }
 
+impl HashKey {
+    /// True for what may be the name of a cookie (RFC 6265 section 4.1.1: a token).
+    #[must_use]
+    pub fn is_cookie_name(text: &str) -> bool {
+        let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+        !text.is_empty() && text.bytes().all(token)
+    }
+
+    /// True for what may be the path of a cookie that is to have one.
+    #[must_use]
+    pub fn is_cookie_path(text: &str) -> bool {
+        text.starts_with('/') && text.bytes().all(|b| b.is_ascii_graphic() && b != b';')
+    }
+}
+
 /// Whether endpoints nearby are preferred.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Locality {
@@ -276,6 +295,11 @@ pub struct HealthCheck {
     pub healthy: u32,
 }
 
+impl HealthCheck {
+    /// Most failures or successes in a row.
+    pub const MAX_IN_A_ROW: u32 = 100;
+}
+
 /// What a health check asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HealthKind {
@@ -294,6 +318,11 @@ pub struct InboundLimits {
     pub rates: Vec<RateLimit>,
     /// Requests at a time, adapted to what the application can bear; None: not limited.
     pub concurrency: Option<AdaptiveConcurrency>,
+}
+
+impl InboundLimits {
+    /// Most rates of one port.
+    pub const MAX_RATES: usize = 64;
 }
 
 /// A local rate limit (token bucket). What exceeds it gets 429 with `Retry-After`.

@@ -9,12 +9,14 @@ use std::fmt::Debug;
 use mesh_core::{
     config::{Destination, Endpoint, TrustBundle, WorkloadConfig},
     edge::{EdgeKey, EdgeTotals},
+    filter::Filter,
     histogram::Histogram,
     matching::RequestMatch,
     name::{ObjectRef, ServicePort, WorkloadRef},
     policy::PolicySet,
     protocol::Protocol,
     route::ServiceRoutes,
+    settings::{BackendSettings, CallSettings, InboundLimits},
 };
 use mesh_proto::{
     convert::{Resource, ResourceBody, Wire},
@@ -82,6 +84,14 @@ fn conditions_travel() {
 #[test]
 fn policies_travel() {
     travels::<PolicySet>(strategies::policy());
+}
+
+#[test]
+fn settings_travel() {
+    travels::<CallSettings>(strategies::calls());
+    travels::<BackendSettings>(strategies::backend_settings());
+    travels::<InboundLimits>(strategies::limits());
+    travels::<Filter>(strategies::filter());
 }
 
 #[test]

@@ -1,10 +1,10 @@
 //! Conditions on requests.
 
-use http::{HeaderName, Method};
+use http::Method;
 use mesh_core::matching::{PathMatch, Pattern, PatternError, RequestMatch, ValueMatch};
 
-use super::{At as _, ConvertError, MAX_ITEMS, Wire, each, text};
-use crate::common::v1::{self as pb, field_match, path_match};
+use super::{At as _, ConvertError, MAX_ITEMS, Wire, bounded::header_name, each, text};
+use crate::common::v1::{self as pb, field_match, path_match, value_match};
 
 impl Wire for RequestMatch {
     type Message = pb::RequestMatch;
@@ -15,6 +15,7 @@ impl Wire for RequestMatch {
             methods: self.methods.iter().map(|method| method.as_str().to_owned()).collect(),
             headers: self.headers.iter().map(|(name, value)| field_to_wire(name.as_str(), value)).collect(),
             query: self.query.iter().map(|(name, value)| field_to_wire(name, value)).collect(),
+            hosts: super::to_list(&self.hosts),
         }
     }
 
@@ -27,10 +28,7 @@ impl Wire for RequestMatch {
                     .map_err(|_| ConvertError::new(method, "a method (RFC 9110 section 9.1)"))
             })?,
             headers: each(&message.headers, "headers", MAX_ITEMS, |field| {
-                let name = HeaderName::from_bytes(field.name.as_bytes())
-                    .map_err(|_| ConvertError::new(&field.name, "a header name (RFC 9110 section 5.1)"))
-                    .at("name")?;
-                Ok((name, value_from_wire(field)?))
+                Ok((header_name(&field.name, "name")?, value_from_wire(field)?))
             })?,
             query: each(&message.query, "query", MAX_ITEMS, |field| {
                 let name = text(&field.name, "name")?;
@@ -39,7 +37,7 @@ impl Wire for RequestMatch {
                 }
                 Ok((name.to_owned(), value_from_wire(field)?))
             })?,
-            hosts: Vec::new(),
+            hosts: super::list(&message.hosts, "hosts")?,
         })
     }
 }
@@ -65,6 +63,25 @@ impl Wire for PathMatch {
             path_match::Kind::RegexStart(source) => {
                 Self::Regex(pattern(source, "regex_start", Pattern::start)?)
             }
+        })
+    }
+}
+
+impl Wire for ValueMatch {
+    type Message = pb::ValueMatch;
+
+    fn to_wire(&self) -> pb::ValueMatch {
+        let kind = match self {
+            Self::Exact(exact) => value_match::Kind::Exact(exact.clone()),
+            Self::Regex(pattern) => value_match::Kind::Regex(pattern.source().into()),
+        };
+        pb::ValueMatch { kind: Some(kind) }
+    }
+
+    fn from_wire(message: &pb::ValueMatch) -> Result<Self, ConvertError> {
+        Ok(match message.kind.as_ref().ok_or_else(ConvertError::missing)? {
+            value_match::Kind::Exact(exact) => Self::Exact(text(exact, "exact")?.into()),
+            value_match::Kind::Regex(source) => Self::Regex(pattern(source, "regex", Pattern::whole)?),
         })
     }
 }

@@ -2,9 +2,14 @@
 //!
 //! A message is refused whole; the error names the field by its path, as in `rules[2].sources[0].identity`.
 
+mod backend;
+mod bounded;
+mod calls;
 mod common;
 mod destination;
 mod edge;
+mod filter;
+mod limits;
 mod matching;
 mod policy;
 mod resource;

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use mesh_core::{
-    route::{Backend, MAX_WEIGHT, RouteRule, ServiceRoutes},
-    settings::Timeouts,
-};
+use mesh_core::route::{Backend, MAX_WEIGHT, RouteRule, ServiceRoutes};
 
-use super::{At as _, ConvertError, Wire, list, required, to_list};
+use super::{
+    At as _, ConvertError, Wire, calls::unless_default, each, filter::MAX_FILTERS, list, optional, required,
+    to_list,
+};
 use crate::discovery::v1 as pb;
 
 impl Wire for ServiceRoutes {
@@ -18,6 +18,7 @@ impl Wire for ServiceRoutes {
             service: Some(self.service.to_wire()),
             protocol: self.protocol.to_wire(),
             rules: to_list(&self.rules),
+            calls: unless_default(self.calls.as_ref()),
         }
     }
 
@@ -26,7 +27,7 @@ impl Wire for ServiceRoutes {
             service: required(message.service.as_ref(), "service")?,
             protocol: Wire::from_wire(&message.protocol).at("protocol")?,
             rules: list(&message.rules, "rules")?,
-            calls: Arc::default(),
+            calls: Arc::new(optional(message.calls.as_ref(), "calls")?.unwrap_or_default()),
         })
     }
 }
@@ -40,6 +41,9 @@ impl Wire for RouteRule {
             index: self.index,
             matches: to_list(&self.matches),
             backends: to_list(&self.backends),
+            filters: to_list(&self.filters),
+            timeouts: unless_default(&self.timeouts),
+            retry: self.retry.as_ref().map(Wire::to_wire),
         }
     }
 
@@ -48,9 +52,9 @@ impl Wire for RouteRule {
             object: required(message.object.as_ref(), "object")?,
             index: message.index,
             matches: list(&message.matches, "matches")?,
-            filters: Vec::new(),
-            timeouts: Timeouts::default(),
-            retry: None,
+            filters: each(&message.filters, "filters", MAX_FILTERS, Wire::from_wire)?,
+            timeouts: optional(message.timeouts.as_ref(), "timeouts")?.unwrap_or_default(),
+            retry: optional(message.retry.as_ref(), "retry")?,
             backends: list(&message.backends, "backends")?,
         })
     }
@@ -60,7 +64,13 @@ impl Wire for Backend {
     type Message = pb::Backend;
 
     fn to_wire(&self) -> pb::Backend {
-        pb::Backend { service: Some(self.service.to_wire()), weight: self.weight, invalid: self.invalid }
+        pb::Backend {
+            service: Some(self.service.to_wire()),
+            weight: self.weight,
+            invalid: self.invalid,
+            filters: to_list(&self.filters),
+            settings: self.settings.as_deref().map(Wire::to_wire),
+        }
     }
 
     fn from_wire(message: &pb::Backend) -> Result<Self, ConvertError> {
@@ -72,8 +82,8 @@ impl Wire for Backend {
             service: required(message.service.as_ref(), "service")?,
             weight: message.weight,
             invalid: message.invalid,
-            filters: Vec::new(),
-            settings: None,
+            filters: each(&message.filters, "filters", MAX_FILTERS, Wire::from_wire)?,
+            settings: optional(message.settings.as_ref(), "settings")?.map(Arc::new),
         })
     }
 }

@@ -1,5 +1,7 @@
 //! What is refused, and how the error names the place. Round trips are in `tests/roundtrip.rs`.
 
+mod settings;
+
 use mesh_core::{
     config::{Destination, Endpoint, TrustBundle, WorkloadConfig},
     edge::{EdgeKey, EdgeTotals},
@@ -18,6 +20,11 @@ fn refused<T: Wire + std::fmt::Debug>(message: &T::Message, path: &str, part: &s
     let error = T::from_wire(message).expect_err("is to be refused");
     assert_eq!(error.path(), path, "{error}");
     assert!(error.to_string().contains(part), "{error}");
+}
+
+#[track_caller]
+fn accepted<T: Wire + std::fmt::Debug>(message: &T::Message) {
+    T::from_wire(message).expect("valid");
 }
 
 fn object() -> Option<common::ObjectRef> {
@@ -113,11 +120,12 @@ fn conditions_must_compile() {
 
 #[test]
 fn routes_are_bounded() {
-    let backend = |weight, p| pb::Backend { service: port(p), weight, invalid: false };
+    let backend = |weight, p| pb::Backend { service: port(p), weight, ..Default::default() };
     let routes = |backend| pb::ServiceDestination {
         service: port(80),
         protocol: 1,
-        rules: vec![pb::RouteRule { object: object(), index: 0, matches: vec![], backends: vec![backend] }],
+        rules: vec![pb::RouteRule { object: object(), backends: vec![backend], ..Default::default() }],
+        calls: None,
     };
     ServiceRoutes::from_wire(&routes(backend(1_000_000, 1))).expect("valid");
     refused::<ServiceRoutes>(&routes(backend(1_000_001, 1)), "rules[0].backends[0].weight", "1000000");
@@ -146,6 +154,7 @@ fn workloads_have_each_port_once() {
         inbound: vec![inbound(80), inbound(81)],
         upstreams: vec![upstream("inventory", 7000)],
         policy: Some(policy(vec![])),
+        zone: String::new(),
     };
     WorkloadConfig::from_wire(&good).expect("valid");
     let bad = |change: &dyn Fn(&mut pb::WorkloadConfig)| {

@@ -6,12 +6,11 @@ use mesh_core::{
     addr::AppAddr,
     config::{InboundPort, TrustBundle, Upstream, WorkloadConfig},
     name::Host,
-    settings::InboundLimits,
 };
 
 use super::{
-    At as _, ConvertError, MAX_CERTIFICATE_BYTES, MAX_ROOTS, Wire, each, list, parsed, port, required,
-    socket_address, text, to_list,
+    At as _, ConvertError, MAX_CERTIFICATE_BYTES, MAX_ROOTS, Wire, calls::unless_default, each, list,
+    optional, parsed, port, required, socket_address, text, to_list,
 };
 use crate::discovery::v1 as pb;
 
@@ -49,6 +48,7 @@ impl Wire for WorkloadConfig {
             inbound: to_list(&self.inbound),
             upstreams: to_list(&self.upstreams),
             policy: Some(self.policy.to_wire()),
+            zone: self.zone.as_ref().into(),
         }
     }
 
@@ -61,7 +61,7 @@ impl Wire for WorkloadConfig {
             workload: required(message.workload.as_ref(), "workload")?,
             identity: parsed(&message.identity, "identity")?,
             address: parsed(&message.address, "address")?,
-            zone: "".into(),
+            zone: text(&message.zone, "zone")?.into(),
             inbound,
             upstreams,
             policy: required(message.policy.as_ref(), "policy")?,
@@ -79,6 +79,7 @@ impl Wire for InboundPort {
             protocol: self.protocol.to_wire(),
             app_address: self.app_address.map(|address| address.to_string()).unwrap_or_default(),
             services: to_list(&self.services),
+            limits: unless_default(&self.limits),
         }
     }
 
@@ -93,7 +94,7 @@ impl Wire for InboundPort {
             protocol: Wire::from_wire(&message.protocol).at("protocol")?,
             app_address,
             services: list(&message.services, "services")?,
-            limits: InboundLimits::default(),
+            limits: optional(message.limits.as_ref(), "limits")?.unwrap_or_default(),
         })
     }
 }

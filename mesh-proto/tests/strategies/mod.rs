@@ -1,8 +1,11 @@
 //! Random values of every core type that has a form on the wire.
 
+mod settings;
+
 use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
+    sync::Arc,
 };
 
 use http::{HeaderName, Method};
@@ -27,6 +30,7 @@ use proptest::{
     prelude::*,
     sample::select,
 };
+pub(crate) use settings::{backend_settings, calls, filter, limits, retry, timeouts};
 
 pub(crate) fn label() -> impl Strategy<Value = String> {
     "[a-z0-9]([a-z0-9-]{0,8}[a-z0-9])?"
@@ -105,13 +109,14 @@ pub(crate) fn request_match() -> impl Strategy<Value = RequestMatch> {
         vec(method, 0..3),
         vec((header, value_match()), 0..3),
         vec(("\\PC{1,9}", value_match()), 0..3),
+        vec(value_match(), 0..3),
     )
-        .prop_map(|(path, methods, headers, query)| RequestMatch {
+        .prop_map(|(path, methods, headers, query, hosts)| RequestMatch {
             path,
             methods,
             headers,
             query,
-            hosts: vec![],
+            hosts,
         })
 }
 
@@ -149,13 +154,31 @@ pub(crate) fn policy() -> impl Strategy<Value = PolicySet> {
 }
 
 pub(crate) fn routes() -> impl Strategy<Value = ServiceRoutes> {
-    let backend = (service_port(), 0..=MAX_WEIGHT, any::<bool>())
-        .prop_map(|(service, weight, invalid)| Backend { invalid, ..Backend::new(service, weight) });
-    let rule = (object(), any::<u32>(), vec(request_match(), 0..3), vec(backend, 0..3)).prop_map(
-        |(object, index, matches, backends)| RouteRule { index, matches, ..RouteRule::new(object, backends) },
+    let settings = option::of(backend_settings().prop_map(Arc::new));
+    let backend = (service_port(), 0..=MAX_WEIGHT, any::<bool>(), vec(filter(), 0..2), settings).prop_map(
+        |(service, weight, invalid, filters, settings)| Backend {
+            service,
+            weight,
+            invalid,
+            filters,
+            settings,
+        },
     );
-    (service_port(), protocol(), vec(rule, 0..3))
-        .prop_map(|(service, protocol, rules)| ServiceRoutes::new(service, protocol, rules))
+    let carried = (vec(filter(), 0..3), timeouts(), option::of(retry()));
+    let rule = (object(), any::<u32>(), vec(request_match(), 0..3), carried, vec(backend, 0..3)).prop_map(
+        |(object, index, matches, (filters, timeouts, retry), backends)| RouteRule {
+            object,
+            index,
+            matches,
+            filters,
+            timeouts,
+            retry,
+            backends,
+        },
+    );
+    let calls = prop_oneof![Just(Arc::default()), calls().prop_map(Arc::new)];
+    (service_port(), protocol(), vec(rule, 0..3), calls)
+        .prop_map(|(service, protocol, rules, calls)| ServiceRoutes { service, protocol, rules, calls })
 }
 
 pub(crate) fn bundle() -> impl Strategy<Value = TrustBundle> {
@@ -165,17 +188,18 @@ pub(crate) fn bundle() -> impl Strategy<Value = TrustBundle> {
 }
 
 pub(crate) fn workload_config() -> impl Strategy<Value = WorkloadConfig> {
-    let inbound = (text(), protocol(), option::of(address().prop_map(AppAddr)), vec(service_port(), 0..3));
+    let app = option::of(address().prop_map(AppAddr));
+    let inbound = (text(), protocol(), app, vec(service_port(), 0..3), limits());
     let inbound = btree_map(port(), inbound, 0..4).prop_map(|ports| {
         ports
             .into_iter()
-            .map(|(port, (name, protocol, app_address, services))| InboundPort {
+            .map(|(port, (name, protocol, app_address, services, limits))| InboundPort {
                 port,
                 name,
                 protocol,
                 app_address,
                 services,
-                limits: mesh_core::settings::InboundLimits::default(),
+                limits,
             })
             .collect()
     });
@@ -184,12 +208,12 @@ pub(crate) fn workload_config() -> impl Strategy<Value = WorkloadConfig> {
             |(listen_port, (host, port))| Upstream { listen_port, host: Host { port: Some(port), ..host } };
         ports.into_iter().map(upstream).collect()
     });
-    (workload(), identity(), any::<IpAddr>(), inbound, upstreams, policy()).prop_map(
-        |(workload, identity, address, inbound, upstreams, policy)| WorkloadConfig {
+    (workload(), identity(), any::<IpAddr>(), text(), inbound, upstreams, policy()).prop_map(
+        |(workload, identity, address, zone, inbound, upstreams, policy)| WorkloadConfig {
             workload,
             identity,
             address,
-            zone: "".into(),
+            zone: zone.into(),
             inbound,
             upstreams,
             policy,
