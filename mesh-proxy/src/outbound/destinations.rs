@@ -75,7 +75,7 @@ impl Destination {
     ///
     /// # Errors
     /// [`Reason::DiscoveryUnavailable`] when the controller does not answer in time.
-    pub(crate) async fn table(&self, worker: &Worker) -> Result<Rc<Table>, Reason> {
+    pub(crate) async fn table(&self, worker: &Rc<Worker>) -> Result<Rc<Table>, Reason> {
         if let Some(table) = self.current(worker) {
             return Ok(table);
         }
@@ -84,7 +84,7 @@ impl Destination {
     }
 
     /// The newest answer, if there is one. Takes the channel's lock only after a change.
-    fn current(&self, worker: &Worker) -> Option<Rc<Table>> {
+    fn current(&self, worker: &Rc<Worker>) -> Option<Rc<Table>> {
         let mut receiver = self.receiver.borrow_mut();
         let mut table = self.table.borrow_mut();
         if table.as_ref().is_none_or(|table| !table.is_named()) || receiver.has_changed().unwrap_or(true) {
@@ -99,7 +99,7 @@ impl Destination {
         table.clone()
     }
 
-    async fn wait(&self, worker: &Worker) -> Result<Rc<Table>, Reason> {
+    async fn wait(&self, worker: &Rc<Worker>) -> Result<Rc<Table>, Reason> {
         let mut receiver = self.receiver.borrow().clone();
         let ready = receiver.wait_for(|state| matches!(state, DestinationState::Ready(_)));
         let resolved = match timeout(worker.config.discovery_wait, ready).await {

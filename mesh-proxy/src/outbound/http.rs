@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, net::SocketAddr, rc::Rc};
 
-use http::{Method, Request, Response, Version};
+use http::{Method, Request, Response, Version, header::SET_COOKIE};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use mesh_core::{
     addr::PeerAddr, edge::Direction, matching::RequestParts, name::Host, protocol::Protocol, reason::Reason,
@@ -167,7 +167,7 @@ async fn forward(
     let version = request.version();
     // Before anything is decided: what is decided on is what is sent.
     let stripped = headers::strip(request.headers_mut(), version);
-    let choice = match choose(table, &mut request, seen) {
+    let choice = match choose(table, &mut request, seen, caller.peer) {
         Ok(choice) => choice,
         Err(nowhere) => {
             let exchange = caller.begin(nowhere.edge, &request);
@@ -177,7 +177,7 @@ async fn forward(
     let mut exchange = caller.begin(std::sync::Arc::clone(&choice.edge), &request);
     let asked = stripped.upgrade.then(|| upgrade::requested(&mut request));
     let request = request.map(|body| RequestBody::new(body, &mut exchange));
-    let sent = send(worker, table, choice, request, seen, asked.is_some(), &mut exchange).await;
+    let sent = send(caller, table, choice, request, seen, asked.is_some(), &mut exchange).await;
     match sent {
         Ok((response, lease, reason)) => {
             let asked = asked.map(|asked| (asked, worker));
@@ -192,6 +192,7 @@ fn choose(
     table: &Table,
     request: &mut Request<Incoming>,
     seen: Protocol,
+    peer: SocketAddr,
 ) -> Result<Choice, Box<super::table::Nowhere>> {
     if table.looks_at_paths() {
         let ambiguous = |reason| Box::new(super::table::Nowhere { reason, edge: table.edge(seen) });
@@ -208,13 +209,13 @@ fn choose(
         headers: request.headers(),
         authority: authority::named(request.uri(), request.headers()),
     };
-    table.choose(Some(&parts), seen)
+    table.choose(Some(&parts), seen, Some(peer.ip()), None)
 }
 
 /// Sends to the chosen endpoint, or to another one as long as nothing was sent. With the response comes the reason that
 /// the peer's proxy gave.
 async fn send(
-    worker: &Rc<Worker>,
+    caller: &Caller,
     table: &Table,
     mut choice: Choice,
     mut request: Request<RequestBody>,
@@ -222,6 +223,7 @@ async fn send(
     upgrade: bool,
     exchange: &mut Exchange,
 ) -> Result<(Response<Incoming>, Lease, Option<Reason>), Reason> {
+    let worker = &caller.worker;
     let mut attempt = 1;
     loop {
         let secured = choice.endpoint.endpoint.identity.is_some();
@@ -232,14 +234,19 @@ async fn send(
         exchange.sent_to(choice.endpoint.upstream.address());
         let mut flight = Flight::start(&choice.endpoint);
         match choice.endpoint.upstream.send(wire, epoch.as_deref(), request).await {
-            Ok((response, mut lease)) => {
+            Ok((mut response, mut lease)) => {
                 // Only a proxy of the mesh can have said it: it strips what its application says in the mesh's name.
                 let reason = if secured { headers::take_reason(response.headers()) } else { None };
                 // An error is quickly made; it must not look like a quick answer.
                 if reason.is_some_and(|reason| reason.http_status().is_server_error()) {
                     flight.failed();
+                } else if response.status().is_server_error() {
+                    flight.answered_badly();
                 } else {
                     flight.answered();
+                }
+                if let Some(cookie) = choice.cookie.take() {
+                    response.headers_mut().append(SET_COOKIE, cookie);
                 }
                 lease.flight = Some(flight);
                 if lease.fresh {
@@ -255,14 +262,20 @@ async fn send(
                     Some(unsent) if attempt <= ATTEMPTS => request = *unsent,
                     _ => return Err(reason),
                 }
-                choice = retry(table, &choice, &request, seen).ok_or(reason)?;
+                choice = retry(table, &choice, &request, seen, caller.peer).ok_or(reason)?;
             }
         }
     }
 }
 
 /// Another endpoint for a request of which nothing was sent. None: there is no other.
-fn retry(table: &Table, failed: &Choice, request: &Request<RequestBody>, seen: Protocol) -> Option<Choice> {
+fn retry(
+    table: &Table,
+    failed: &Choice,
+    request: &Request<RequestBody>,
+    seen: Protocol,
+    peer: SocketAddr,
+) -> Option<Choice> {
     let parts = RequestParts {
         method: request.method(),
         path: request.uri().path(),
@@ -270,7 +283,7 @@ fn retry(table: &Table, failed: &Choice, request: &Request<RequestBody>, seen: P
         headers: request.headers(),
         authority: authority::named(request.uri(), request.headers()),
     };
-    let choice = table.choose(Some(&parts), seen).ok()?;
+    let choice = table.choose(Some(&parts), seen, Some(peer.ip()), Some(&failed.endpoint)).ok()?;
     (!Rc::ptr_eq(&choice.endpoint, &failed.endpoint)).then_some(choice)
 }
 

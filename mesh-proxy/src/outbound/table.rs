@@ -1,7 +1,8 @@
 //! A destination as this worker uses it: endpoints with their connections, edges with their counters.
 
-use std::{cell::OnceCell, rc::Rc, sync::Arc};
+use std::{cell::OnceCell, net::IpAddr, rc::Rc, sync::Arc};
 
+use http::HeaderValue;
 use mesh_core::{
     config::Destination,
     edge::{Direction, EdgeKey},
@@ -14,7 +15,7 @@ use mesh_core::{
 };
 
 use crate::{
-    balance::{EndpointState, pick},
+    balance::{Affinity, Balancer, EndpointState, Picked},
     control::Resolved,
     telemetry::{EdgeStats, Shard},
     worker::Worker,
@@ -33,7 +34,7 @@ pub(crate) struct Table {
 
 /// One backend of one rule.
 struct Target {
-    endpoints: Vec<Rc<EndpointState>>,
+    balancer: Balancer,
     /// Edges by endpoint, then by what the call speaks.
     edges: Vec<[OnceCell<Arc<EdgeStats>>; PROTOCOLS]>,
 }
@@ -46,6 +47,8 @@ pub(crate) struct Choice {
     pub endpoint: Rc<EndpointState>,
     /// What is counted.
     pub edge: Arc<EdgeStats>,
+    /// A cookie for the response, so that the caller comes back to this endpoint.
+    pub cookie: Option<HeaderValue>,
 }
 
 /// A call that has nowhere to go.
@@ -68,13 +71,13 @@ pub(crate) enum Kind<'a> {
 
 impl Table {
     /// Prepares what the controller answered.
-    pub(crate) fn new(worker: &Worker, resolved: Arc<Resolved>) -> Self {
+    pub(crate) fn new(worker: &Rc<Worker>, resolved: Arc<Resolved>) -> Self {
         let target = |backend: &Backend| {
             let endpoints = resolved.endpoints.get(&backend.service);
             let endpoints: Vec<_> =
                 endpoints.iter().flat_map(|all| all.iter()).map(|e| worker.endpoints.get(e)).collect();
             let edges = endpoints.iter().map(|_| Default::default()).collect();
-            Target { endpoints, edges }
+            Target { balancer: Balancer::new(worker, endpoints, backend.settings.as_ref()), edges }
         };
         let (rules, paths) = match &resolved.destination {
             Destination::Service(routes) => {
@@ -113,7 +116,7 @@ impl Table {
     }
 
     /// Chooses rule, backend and endpoint. `request` is None for opaque connections; `seen` is what the call speaks,
-    /// which counts where nothing is declared.
+    /// which counts where nothing is declared. Where there is another endpoint than `avoid`, that is taken.
     ///
     /// # Errors
     /// [`Nowhere`].
@@ -121,6 +124,8 @@ impl Table {
         &self,
         request: Option<&RequestParts<'_>>,
         seen: Protocol,
+        source: Option<IpAddr>,
+        avoid: Option<&Rc<EndpointState>>,
     ) -> Result<Choice, Box<Nowhere>> {
         let Kind::Service(routes) = self.kind() else {
             return Err(self.nowhere(Reason::UnknownDestination, None, None, seen));
@@ -129,9 +134,13 @@ impl Table {
             .select(request, fastrand::u64(..))
             .map_err(|none| self.nowhere(none.reason, none.rule, None, seen))?;
         let target = self.rules.get(selection.rule).and_then(|rule| rule.get(selection.backend));
-        let at = target.and_then(|target| Some((target, pick(&target.endpoints)?)));
-        let chosen = at.and_then(|(target, at)| Some((target, at, target.endpoints.get(at)?)));
-        let Some((target, at, endpoint)) = chosen else {
+        let call = Affinity { headers: request.map(|request| request.headers), source };
+        let picked = target.and_then(|target| Some((target, target.balancer.pick(call, avoid)?)));
+        let chosen = picked.and_then(|(target, picked)| {
+            let endpoint = target.balancer.endpoints().get(picked.at)?;
+            Some((target, picked, endpoint))
+        });
+        let Some((target, Picked { at, cookie }, endpoint)) = chosen else {
             let (rule, backend) = (Some(selection.rule), Some(selection.backend));
             return Err(self.nowhere(Reason::NoHealthyEndpoint, rule, backend, seen));
         };
@@ -140,7 +149,7 @@ impl Table {
             Some(cell) => Arc::clone(cell.get_or_init(|| self.shard.edge(&key()))),
             None => self.shard.edge(&key()),
         };
-        Ok(Choice { endpoint: Rc::clone(endpoint), edge })
+        Ok(Choice { endpoint: Rc::clone(endpoint), edge, cookie })
     }
 
     /// Counters of calls that go to no endpoint of the mesh.

@@ -48,7 +48,7 @@ pub(super) async fn carry(worker: &Rc<Worker>, stream: Stream, peer: PeerAddr, d
         Ok(table) => table,
         Err(reason) => return refuse(worker, peer, reason),
     };
-    match connect(worker, &table).await {
+    match connect(worker, &table, peer).await {
         Ok(Connected { stream: upstream, credentials, choice, mut flight }) => {
             choice.edge.connection();
             flight.answered();
@@ -100,12 +100,13 @@ struct Connected {
     flight: Flight,
 }
 
-async fn connect(worker: &Rc<Worker>, table: &Table) -> Result<Connected, Refused> {
+async fn connect(worker: &Rc<Worker>, table: &Table, peer: PeerAddr) -> Result<Connected, Refused> {
     if let Kind::Unknown(text) = table.kind() {
         tracing::info!(detail = text, "unknown destination of a declared upstream");
     }
-    let mut choice =
-        table.choose(None, Protocol::Opaque).map_err(|none| Box::new((none.reason, none.edge, None)))?;
+    let mut choice = table
+        .choose(None, Protocol::Opaque, Some(peer.0.ip()), None)
+        .map_err(|none| Box::new((none.reason, none.edge, None)))?;
     let mut attempt = 1;
     loop {
         let endpoint = Rc::clone(&choice.endpoint);
@@ -127,7 +128,7 @@ async fn connect(worker: &Rc<Worker>, table: &Table) -> Result<Connected, Refuse
                 flight.failed();
                 drop(flight);
                 attempt += 1;
-                choice = match table.choose(None, Protocol::Opaque) {
+                choice = match table.choose(None, Protocol::Opaque, Some(peer.0.ip()), Some(&endpoint)) {
                     Ok(other) if attempt <= ATTEMPTS && !Rc::ptr_eq(&other.endpoint, &endpoint) => other,
                     _ => return Err(refused(choice.edge, reason)),
                 };

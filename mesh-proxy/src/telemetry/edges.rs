@@ -216,6 +216,29 @@ pub(crate) struct Shard {
     refused: [[Counter; REASONS]; 2],
     opened: [Counter; 2],
     closed: [Counter; 2],
+    left_out: [Counter; 2],
+}
+
+/// Why an endpoint gets no calls for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LeftOut {
+    /// Its calls fail.
+    Calls,
+    /// Its health checks fail.
+    Checks,
+}
+
+impl LeftOut {
+    /// All causes.
+    pub(crate) const ALL: [Self; 2] = [Self::Calls, Self::Checks];
+
+    /// Value of the label `cause`.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Calls => "calls",
+            Self::Checks => "checks",
+        }
+    }
 }
 
 impl Shard {
@@ -226,6 +249,7 @@ impl Shard {
             refused: std::array::from_fn(|_| std::array::from_fn(|_| Counter::default())),
             opened: std::array::from_fn(|_| Counter::default()),
             closed: std::array::from_fn(|_| Counter::default()),
+            left_out: std::array::from_fn(|_| Counter::default()),
         }
     }
 
@@ -267,6 +291,16 @@ impl Shard {
         if let Some(counter) = self.refused[side(direction)].get(reason.index()) {
             counter.add(1);
         }
+    }
+
+    /// Counts an endpoint that is left out.
+    pub(crate) fn left_out(&self, cause: LeftOut) {
+        self.left_out[cause as usize].add(1);
+    }
+
+    /// How often endpoints were left out.
+    pub(crate) fn times_left_out(&self, cause: LeftOut) -> u64 {
+        self.left_out[cause as usize].get()
     }
 
     /// Counts an accepted connection.

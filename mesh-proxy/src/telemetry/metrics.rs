@@ -18,7 +18,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::{EdgeCounts, Telemetry, access_log::AccessLog};
+use super::{EdgeCounts, LeftOut, Telemetry, access_log::AccessLog};
 use crate::control::Control;
 
 /// Content type of the text.
@@ -104,6 +104,13 @@ impl Source {
                 let labels = [("direction", direction.as_str()), ("reason", reason.code())];
                 family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
             }
+        }
+        let help = "Times that an endpoint was left out, because its calls or its health checks failed";
+        let mut family = encoder.encode_descriptor("endpoints_left_out", help, None, MetricType::Counter)?;
+        for cause in LeftOut::ALL {
+            let count: u64 = shards.iter().map(|shard| shard.times_left_out(cause)).sum();
+            let labels = [("cause", cause.as_str())];
+            family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Instant};
 use mesh_core::edge::EdgeKey;
 
 pub(crate) use self::{
-    edges::{EdgeCounts, EdgeStats, Outcome, Shard},
+    edges::{EdgeCounts, EdgeStats, LeftOut, Outcome, Shard},
     metrics::{CONTENT_TYPE as METRICS_CONTENT_TYPE, Metrics},
     report::{report_once, run},
 };

@@ -1,0 +1,186 @@
+//! Active health checks: each worker asks the endpoints that it uses, in the mesh's own way, with mesh TLS where they have
+//! an identity. A check makes its own connection, so that it sees what a new call would see.
+
+use std::{
+    rc::{Rc, Weak},
+    time::Duration,
+};
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use http::{Request, Response, header::CONTENT_TYPE};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::{
+    body::Incoming,
+    client::conn::{http1, http2},
+};
+use hyper_util::rt::TokioIo;
+use mesh_core::{
+    balance::health::Checked,
+    protocol::{MeshAlpn, Protocol},
+    settings::{HealthCheck, HealthKind},
+};
+use tokio::{
+    io::AsyncReadExt as _,
+    task::AbortHandle,
+    time::{sleep, timeout},
+};
+
+use super::EndpointState;
+use crate::{http::LocalExecutor, net::Stream, telemetry::LeftOut, worker::Worker};
+
+/// Longest answer of a gRPC health check that is read, in bytes.
+const MAX_ANSWER: usize = 4096;
+/// How long an accepted TCP connection must stand: a peer's proxy accepts before it has reached the application.
+const STAND: Duration = Duration::from_millis(200);
+
+/// A task that checks one endpoint; dropped, it ends.
+pub(super) struct Running {
+    settings: HealthCheck,
+    task: AbortHandle,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Has an endpoint checked as `settings` say. Of several Services that lead to it the last that said so counts.
+pub(super) fn follow(worker: &Rc<Worker>, endpoint: &Rc<EndpointState>, settings: Option<&HealthCheck>) {
+    let Some(settings) = settings else { return };
+    let mut running = endpoint.check.borrow_mut();
+    if running.as_ref().is_some_and(|running| running.settings == *settings) {
+        return;
+    }
+    endpoint.healthy.set(true);
+    let (worker, weak) = (Rc::downgrade(worker), Rc::downgrade(endpoint));
+    let task = tokio::task::spawn_local(check(worker, weak, settings.clone())).abort_handle();
+    *running = Some(Running { settings: settings.clone(), task });
+}
+
+async fn check(worker: Weak<Worker>, endpoint: Weak<EndpointState>, settings: HealthCheck) {
+    let mut checked = Checked::default();
+    // Not all at once: many endpoints may have become known together.
+    sleep(settings.interval.mul_f64(fastrand::f64() * 0.5)).await;
+    loop {
+        let (Some(worker), Some(state)) = (worker.upgrade(), endpoint.upgrade()) else { return };
+        let good = timeout(settings.timeout, ask(&worker, &state, &settings.kind)).await.unwrap_or(false);
+        if checked.count(good, &settings) {
+            let (workload, address) = (&state.endpoint.workload, &state.endpoint.address);
+            tracing::info!(%workload, %address, healthy = good, "endpoint changed by its health checks");
+            state.healthy.set(good);
+            if good {
+                state.since.set(state.now());
+            }
+            state.changed((!good).then_some(LeftOut::Checks));
+        }
+        drop((worker, state));
+        sleep(settings.interval.mul_f64(0.9 + fastrand::f64() * 0.2)).await;
+    }
+}
+
+async fn ask(worker: &Worker, endpoint: &EndpointState, kind: &HealthKind) -> bool {
+    let asked = match kind {
+        HealthKind::Tcp => connect(worker, endpoint, MeshAlpn::Tcp).await.map(stands),
+        HealthKind::Http(path) => return get(worker, endpoint, path).await.unwrap_or(false),
+        HealthKind::Grpc(service) => return grpc(worker, endpoint, service).await.unwrap_or(false),
+    };
+    match asked {
+        Some(stands) => stands.await,
+        None => false,
+    }
+}
+
+async fn connect(worker: &Worker, endpoint: &EndpointState, alpn: MeshAlpn) -> Option<Stream> {
+    let epoch = match endpoint.endpoint.identity {
+        Some(_) => Some(worker.tls()?),
+        None => None,
+    };
+    endpoint.upstream.connect(alpn, epoch.as_deref()).await.ok()
+}
+
+/// True when the other side does not close at once.
+async fn stands(mut stream: Stream) -> bool {
+    let mut byte = [0];
+    !matches!(timeout(STAND, stream.read(&mut byte)).await, Ok(Ok(0) | Err(_)))
+}
+
+async fn get(worker: &Worker, endpoint: &EndpointState, path: &str) -> Option<bool> {
+    let http2 = match endpoint.endpoint.protocol {
+        Protocol::Http2 | Protocol::Grpc => true,
+        Protocol::Http1 | Protocol::Undeclared | Protocol::Opaque => false,
+    };
+    let authority = endpoint.endpoint.address.to_string();
+    let uri = if http2 { format!("http://{authority}{path}") } else { path.to_owned() };
+    let mut request = Request::get(uri).header("user-agent", "mesh-health-check");
+    if !http2 {
+        request = request.header("host", authority).header("connection", "close");
+    }
+    let response = send(worker, endpoint, request.body(Full::default()).ok()?, http2).await?;
+    Some(matches!(response.status().as_u16(), 200..400))
+}
+
+/// `grpc.health.v1.Health/Check` (grpc/doc/health-checking.md).
+async fn grpc(worker: &Worker, endpoint: &EndpointState, service: &str) -> Option<bool> {
+    let uri = format!("http://{}/grpc.health.v1.Health/Check", endpoint.endpoint.address);
+    let request = Request::post(uri).header(CONTENT_TYPE, "application/grpc").header("te", "trailers");
+    let response = send(worker, endpoint, request.body(Full::new(question(service)?)).ok()?, true).await?;
+    let answer = Limited::new(response.into_body(), MAX_ANSWER).collect().await.ok()?.to_bytes();
+    Some(is_serving(&answer))
+}
+
+/// A `HealthCheckRequest` in its gRPC frame.
+fn question(service: &str) -> Option<Bytes> {
+    // One byte of length is enough: names of services are short.
+    let length = u8::try_from(service.len()).ok().filter(|length| *length < 0x80)?;
+    let mut bytes = BytesMut::new();
+    let message = if length == 0 { 0 } else { u32::from(length) + 2 };
+    bytes.put_u8(0);
+    bytes.put_u32(message);
+    if length > 0 {
+        bytes.put_slice(&[0x0a, length]);
+        bytes.put_slice(service.as_bytes());
+    }
+    Some(bytes.freeze())
+}
+
+/// True for a `HealthCheckResponse` whose `status` (field 1) is `SERVING` (1).
+fn is_serving(answer: &[u8]) -> bool {
+    matches!(answer, [0, 0, 0, 0, _, 0x08, 0x01, ..])
+}
+
+async fn send(
+    worker: &Worker,
+    endpoint: &EndpointState,
+    request: Request<Full<Bytes>>,
+    http2: bool,
+) -> Option<Response<Incoming>> {
+    let stream = connect(worker, endpoint, if http2 { MeshAlpn::H2 } else { MeshAlpn::H1 }).await?;
+    let io = TokioIo::new(stream);
+    // The connection ends with this future: the answer's head (or its short body) is all that is waited for.
+    if http2 {
+        let (mut sender, connection) = http2::handshake(LocalExecutor, io).await.ok()?;
+        tokio::task::spawn_local(async move { drop(connection.await) });
+        sender.send_request(request).await.ok()
+    } else {
+        let (mut sender, connection) = http1::handshake(io).await.ok()?;
+        tokio::task::spawn_local(async move { drop(connection.await) });
+        sender.send_request(request).await.ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn health_messages_are_as_the_protocol_says() {
+        assert_eq!(question("").unwrap(), Bytes::from_static(&[0, 0, 0, 0, 0]));
+        assert_eq!(question("a.B").unwrap(), Bytes::from_static(b"\x00\x00\x00\x00\x05\x0a\x03a.B"));
+        assert!(question(&"x".repeat(200)).is_none());
+        assert!(is_serving(&[0, 0, 0, 0, 2, 8, 1]));
+        for bad in [&[0, 0, 0, 0, 2, 8, 2][..], &[0, 0, 0, 0, 0], &[], &[1, 0, 0, 0, 2, 8, 1]] {
+            assert!(!is_serving(bad), "{bad:?}");
+        }
+    }
+}
