@@ -7,6 +7,8 @@ use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 pub(crate) const UNARY: &str = "/bench.Load/Unary";
 /// Path of calls with any number of messages each way, each of which is answered.
 pub(crate) const STREAM: &str = "/bench.Load/Stream";
+/// Path of a call that no policy lets pass.
+pub(crate) const UNKNOWN: &str = "/bench.Other/Unary";
 /// Bytes of each message of the client.
 pub(crate) const QUESTION: usize = 64;
 /// Bytes before each message: whether it is compressed, and its length.

@@ -70,6 +70,11 @@ enum Command {
         #[arg(long, default_value_t = 1)]
         calls: usize,
     },
+    /// Make one gRPC call that no policy lets pass, and fail if it passes.
+    Refused {
+        #[command(flatten)]
+        target: Target,
+    },
     /// Move bytes over TCP in one direction.
     Tcp {
         #[command(flatten)]
@@ -107,6 +112,7 @@ fn run(command: Command) -> Result<()> {
             Command::Grpc { target, streaming, bytes, calls } => {
                 calls::run(&target, streaming, bytes, calls).await
             }
+            Command::Refused { target } => calls::run_refused(&target).await,
             Command::Tcp { target, up: true } => tcp::run_up(&target).await,
             Command::Tcp { target, up: false } => tcp::run_down(&target).await,
             Command::Connect { target } => tcp::run_connect(&target).await,

@@ -99,7 +99,7 @@ pub(crate) fn all() -> Vec<Cell> {
         cell("tcp-up", "TCP bulk to the server, 4 connections", Tcp, Load::Up, 4, Gigabyte, Some(0.9)),
         cell(
             "handshakes",
-            "a new connection for each exchange, 32 at a time",
+            "TLS handshakes: a connection per exchange, 32 at a time",
             Tcp,
             Load::Connect,
             32,

@@ -2,6 +2,7 @@
 //! then latency at a rate that all of them can bear.
 
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -12,6 +13,7 @@ use super::client::Client;
 use super::plan::Plan;
 use super::probe;
 use super::results::{Measured, Memory, Sample, Series, find};
+use crate::workspace;
 
 /// Share of the slowest pair's rate at which latency is measured.
 const SHARE: f64 = 0.3;
@@ -38,6 +40,11 @@ impl Bench<'_> {
                     let name = arrangement.name;
                     ensure!(status == expected, "{name}: {method} got {status} instead of {expected}");
                 }
+            }
+            if let Some(way) = arrangement.way(Protocol::Grpc) {
+                let mut call = Command::new(self.load);
+                call.args(["refused", "--to", &way.entry.to_string(), "--host", way.host]);
+                workspace::output(&mut call).with_context(|| format!("through {}", arrangement.name))?;
             }
         }
         Ok(())

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 
 use super::{Span, Target, connect, make_all};
 use crate::gate;
-use crate::grpc::{Messages, STREAM, UNARY, question};
+use crate::grpc::{Messages, STREAM, UNARY, UNKNOWN, question};
 use crate::outcome::Outcome;
 
 /// Bytes that a stream, and a connection, may send before they are read.
@@ -61,6 +61,16 @@ pub(crate) async fn run(target: &Target, streaming: bool, bytes: u32, calls: usi
         outcome.add(seen);
     }
     gate::report(&outcome.into_json(span.start.elapsed()))
+}
+
+/// Makes one call that nobody may make, and fails unless it is refused: by gRPC's PERMISSION_DENIED, or by 403.
+pub(crate) async fn run_refused(target: &Target) -> Result<()> {
+    let mut send = open(target).await?;
+    let (response, _body) = begin(&mut send, target, UNKNOWN).await?;
+    let response = response.await?;
+    let denied = response.headers().get("grpc-status").is_some_and(|status| status == "7");
+    ensure!(denied || response.status() == 403, "not refused: {response:?}");
+    Ok(())
 }
 
 /// Opens a connection, and lets it run beside.

@@ -30,10 +30,7 @@ struct Chart {
 /// The plot.
 pub(super) fn svg(results: &Results) -> String {
     let charts = charts(results);
-    let most = charts.iter().map(|chart| chart.bars.len()).max().unwrap_or(0);
-    let height = HEAD + most * BAR + FOOT;
-    let rows = charts.len().div_ceil(COLUMNS);
-    let (width, full) = (COLUMNS * WIDTH, TITLE + rows * height);
+    let (width, full) = (COLUMNS * WIDTH, TITLE + charts.chunks(COLUMNS).map(height).sum::<usize>());
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{full}\" \
          viewBox=\"0 0 {width} {full}\" font-family=\"sans-serif\" font-size=\"12\" fill=\"#222\">\n\
@@ -53,11 +50,20 @@ pub(super) fn svg(results: &Results) -> String {
         results.rounds
     );
     text(&mut svg, 12, 48, "fill=\"#666\"", &about);
-    for (index, chart) in charts.iter().enumerate() {
-        draw(&mut svg, chart, (index % COLUMNS) * WIDTH, TITLE + (index / COLUMNS) * height);
+    let mut top = TITLE;
+    for row in charts.chunks(COLUMNS) {
+        for (column, chart) in row.iter().enumerate() {
+            draw(&mut svg, chart, column * WIDTH, top);
+        }
+        top += height(row);
     }
     svg += "</svg>\n";
     svg
+}
+
+/// Of charts beside each other: the one with the most bars needs it.
+fn height(row: &[Chart]) -> usize {
+    HEAD + row.iter().map(|chart| chart.bars.len()).max().unwrap_or(0) * BAR + FOOT
 }
 
 fn charts(results: &Results) -> Vec<Chart> {
