@@ -11,6 +11,14 @@ pub(super) fn text(results: &Results) -> String {
     for measured in &results.cells {
         cell(&mut text, measured);
     }
+    if !results.paced.is_empty() {
+        paced(&mut text, results);
+    }
+    memory(&mut text, results);
+    text
+}
+
+fn paced(text: &mut String, results: &Results) {
     let _ =
         writeln!(text, "\nLatency at {} requests a second, HTTP/1.1, 1 KiB, 32 connections", results.rate);
     let _ = writeln!(
@@ -23,6 +31,9 @@ pub(super) fn text(results: &Results) -> String {
         let late = number(series.late(), 0);
         let _ = writeln!(text, "{:<10}{p50:>10}{p99:>10}{p999:>10}{late:>20}", series.arrangement);
     }
+}
+
+fn memory(text: &mut String, results: &Results) {
     let _ = writeln!(text, "\nResident memory, MB: client's side + server's side");
     let _ = writeln!(text, "{:<10}{:>16}{:>22}{:>22}", "", "idle", "100 connections", "1000 connections");
     for memory in &results.memory {
@@ -41,7 +52,6 @@ pub(super) fn text(results: &Results) -> String {
         let _ =
             writeln!(text, "{:<10}{:>16}{:>22}{:>22}", memory.arrangement, column(0), column(1), column(2));
     }
-    text
 }
 
 fn cell(text: &mut String, measured: &Measured) {
