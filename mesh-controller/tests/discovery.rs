@@ -240,7 +240,7 @@ async fn a_proxy_that_does_not_answer_is_not_flooded_and_one_workload_has_few_st
     assert!(addresses(&newest).contains(&"127.77.1.10:8080".to_owned()), "{newest:?}");
 
     let mut streams = vec![slow];
-    for _ in 0..3 {
+    for _ in 0..7 {
         let mut stream = Stream::open(&mesh, &svid, "shop/web-1", &[]).await;
         stream.applied().await;
         streams.push(stream);

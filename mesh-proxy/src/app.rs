@@ -3,17 +3,15 @@
 #[cfg(test)]
 pub(crate) mod tests;
 
-use std::{
-    io,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
-    path::PathBuf,
-    sync::Arc,
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc};
+
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
 };
 
-use tokio::{sync::watch, task::JoinSet};
-
 use crate::{
-    admin,
+    admin::{self, Doors},
     config::Config,
     control::{self, Control},
     drain::Drain,
@@ -23,6 +21,7 @@ use crate::{
     net::own,
     runtime::{Running, start_worker},
     telemetry::{self, Metrics, Telemetry, access_log::AccessLog},
+    upgrade::{Inherited, Request, Succession},
     worker::WorkerContext,
 };
 
@@ -75,6 +74,14 @@ pub struct Proxy {
     pub(crate) tasks: JoinSet<()>,
     /// Number of workers that run.
     pub(crate) running: watch::Sender<usize>,
+    pub(crate) doors: Doors,
+    /// Whether connections are accepted.
+    pub(crate) accepting: watch::Sender<bool>,
+    pub(crate) keeper: Arc<Keeper>,
+    pub(crate) inherited: Arc<Inherited>,
+    pub(crate) upgrades: mpsc::Receiver<Request>,
+    /// The binary that runs.
+    pub(crate) binary: Option<PathBuf>,
 }
 
 impl Proxy {
@@ -84,40 +91,68 @@ impl Proxy {
     /// # Errors
     /// [`StartError`].
     pub async fn start(config: Config) -> Result<Self, StartError> {
+        Self::begin(config, None)
+    }
+
+    /// Starts a proxy that is to succeed another one: it has that one's sockets and accepts nothing before
+    /// [`Proxy::take_over`].
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn succeed(config: Config, succession: &Succession) -> Result<Self, StartError> {
+        Self::begin(config, Some(succession))
+    }
+
+    fn begin(config: Config, succession: Option<&Succession>) -> Result<Self, StartError> {
         let config = Arc::new(config);
         if let Some(mark) = config.mark {
             own::set_mark(mark).map_err(StartError::Mark)?;
         }
-        let fixed = listeners::bind_fixed(&config)?;
-        let (admin_socket, admin_address) = bind("admin", config.admin)?;
-        let (health_socket, health_address) = bind("health", config.health)?;
+        let inherited = succession.map_or_else(Arc::default, |of| Arc::clone(&of.inherited));
+        let fixed = listeners::bind_fixed(&config, &inherited)?;
+        let mut doors = Doors::open(&config, &inherited)?;
+        let unbound = SocketAddr::from(([0, 0, 0, 0], 0));
         let addresses = Addresses {
             outbound: address_of(&fixed, |role| {
                 matches!(role, Role::OutboundHttp | Role::OutboundTransparent)
             })
-            .unwrap_or(admin_address),
+            .unwrap_or(unbound),
             inbound: address_of(&fixed, |role| matches!(role, Role::InboundTransparent)),
-            admin: admin_address,
-            health: health_address,
+            admin: doors.address("admin").unwrap_or(unbound),
+            health: doors.address("health").unwrap_or(unbound),
         };
-        let parts = Parts::new(&config, fixed)?;
+        let parts = Parts::new(&config, fixed, succession.is_none())?;
+        if let Some(handed) = succession.and_then(Succession::identity)
+            && let Err(error) = parts.keeper.adopt(handed, &config)
+        {
+            tracing::warn!(%error, "the certificate handed over does not serve: asking for another one");
+        }
         let mut tasks = JoinSet::new();
-        let state = Arc::new(parts.state(&config));
-        if let Some(path) = &config.admin_socket {
-            let error = |error| StartError::AdminSocket { path: path.clone(), error };
-            let socket = admin::bind_socket(path).map_err(error)?;
-            tasks.spawn(admin::serve_socket(socket, Arc::clone(&state)));
-        }
-        tasks.spawn(admin::serve_tcp(admin_socket, Arc::clone(&state), admin::admin));
-        tasks.spawn(admin::serve_tcp(health_socket, Arc::clone(&state), admin::health));
-        if let Some(socket) = health_v6(health_address) {
-            tasks.spawn(admin::serve_tcp(socket, Arc::clone(&state), admin::health));
-        }
+        let (ask_upgrade, upgrades) = mpsc::channel(1);
+        let generation = succession.map_or(1, Succession::generation);
+        let state = Arc::new(parts.state(&config, ask_upgrade, generation));
+        doors.serve(&state, &parts.accepting.subscribe(), &mut tasks).map_err(StartError::Worker)?;
         let running = parts.start_workers(&config)?;
-        let drain = parts.drain.clone();
-        parts.spawn(&config, &mut tasks);
-        tracing::info!(workload = %config.workload, outbound = %addresses.outbound, workers = config.workers, "proxy started");
-        Ok(Self { config, addresses, state, drain, tasks, running })
+        let (drain, accepting, keeper) =
+            (parts.drain.clone(), parts.accepting.clone(), Arc::clone(&parts.keeper));
+        parts.spawn(&config, Arc::clone(&inherited), &mut tasks);
+        tracing::info!(workload = %config.workload, outbound = %addresses.outbound, workers = config.workers, generation, "proxy started");
+        // Now, since the file may be another one when it is needed.
+        let binary = std::env::current_exe().ok();
+        Ok(Self {
+            config,
+            addresses,
+            state,
+            drain,
+            tasks,
+            running,
+            doors,
+            accepting,
+            keeper,
+            inherited,
+            upgrades,
+            binary,
+        })
     }
 
     /// Where it listens.
@@ -128,13 +163,7 @@ impl Proxy {
 
     /// Returns when identity, workload configuration and all listeners are there.
     pub async fn ready(&self) {
-        let mut tls = self.state.control.tls();
-        let mut workload = self.state.control.workload();
-        let mut progress = self.state.progress.clone();
-        // These end only together with the proxy.
-        let _identity = tls.wait_for(Option::is_some).await;
-        let _workload = workload.wait_for(Option::is_some).await;
-        let _listeners = progress.wait_for(Progress::is_complete).await;
+        self.state.ready().await;
     }
 }
 
@@ -154,10 +183,11 @@ struct Parts {
     listeners: watch::Sender<Listeners>,
     progress: watch::Sender<Progress>,
     drain: watch::Sender<Drain>,
+    accepting: watch::Sender<bool>,
 }
 
 impl Parts {
-    fn new(config: &Arc<Config>, fixed: Listeners) -> Result<Self, StartError> {
+    fn new(config: &Arc<Config>, fixed: Listeners, accepting: bool) -> Result<Self, StartError> {
         let keeper = Arc::new(Keeper::new());
         let instance = format!("{:032x}", fastrand::u128(..));
         Ok(Self {
@@ -169,10 +199,11 @@ impl Parts {
             listeners: watch::Sender::new(fixed),
             progress: watch::Sender::new(Progress::default()),
             drain: watch::Sender::new(Drain::Running),
+            accepting: watch::Sender::new(accepting),
         })
     }
 
-    fn state(&self, config: &Arc<Config>) -> admin::State {
+    fn state(&self, config: &Arc<Config>, upgrade: mpsc::Sender<Request>, generation: u64) -> admin::State {
         let (telemetry, control) = (self.telemetry.clone(), self.control.clone());
         admin::State {
             config: Arc::clone(config),
@@ -184,6 +215,8 @@ impl Parts {
             progress: self.progress.subscribe(),
             drain: self.drain.subscribe(),
             ask: watch::Sender::new(Ask::Nothing),
+            upgrade,
+            generation,
         }
     }
 
@@ -197,6 +230,7 @@ impl Parts {
             shard: Arc::clone(shard),
             access_log: self.access_log.clone(),
             drain: self.drain.subscribe(),
+            accepting: self.accepting.subscribe(),
         };
         let contexts = self.telemetry.shards().iter().enumerate().map(context);
         for context in contexts {
@@ -205,31 +239,16 @@ impl Parts {
         Ok(running)
     }
 
-    fn spawn(self, config: &Arc<Config>, tasks: &mut JoinSet<()>) {
+    fn spawn(self, config: &Arc<Config>, inherited: Arc<Inherited>, tasks: &mut JoinSet<()>) {
         let workload = self.control.workload();
         let channel = self.control.channel();
         tasks.spawn(identity::run(self.keeper, Arc::clone(config)));
         tasks.spawn(control::run(self.control, self.instance));
         tasks.spawn(telemetry::run(self.telemetry, Arc::clone(config), channel));
         let drain = self.drain.subscribe();
-        tasks.spawn(listeners::run(Arc::clone(config), drain, workload, self.listeners, self.progress));
+        let config = Arc::clone(config);
+        tasks.spawn(listeners::run(config, drain, workload, self.listeners, self.progress, inherited));
     }
-}
-
-fn bind(what: &'static str, address: SocketAddr) -> Result<(tokio::net::TcpListener, SocketAddr), BindError> {
-    let failed = |error| BindError { what, address, error };
-    let socket: TcpListener = listeners::bind(what, address)?;
-    let real = socket.local_addr().map_err(failed)?;
-    Ok((tokio::net::TcpListener::from_std(socket).map_err(failed)?, real))
-}
-
-/// Health for IPv6, where it is to stand on all addresses; a machine may have no IPv6.
-fn health_v6(v4: SocketAddr) -> Option<tokio::net::TcpListener> {
-    if v4.ip() != Ipv4Addr::UNSPECIFIED {
-        return None;
-    }
-    let bound = bind("health", SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), v4.port()));
-    bound.map(|(socket, _)| socket).inspect_err(|error| tracing::warn!(%error, "not for IPv6")).ok()
 }
 
 fn address_of(listeners: &[Arc<BoundListener>], role: impl Fn(&Role) -> bool) -> Option<SocketAddr> {

@@ -56,6 +56,8 @@ pub struct Config {
     pub(crate) admin_socket: Option<PathBuf>,
     /// How long a drain may take.
     pub(crate) drain_timeout: Duration,
+    /// How long what a process carries may go on after another one took over.
+    pub(crate) retire_timeout: Duration,
     /// How long a call waits for its destination's first answer.
     pub(crate) discovery_wait: Duration,
     pub(crate) http1_transport: Http1Transport,
@@ -156,6 +158,8 @@ impl Config {
         }
         let hour = Duration::from_secs(3600);
         let drain_timeout = faults.duration("drain-timeout", &options.drain_timeout, (Duration::ZERO, hour));
+        let retire_timeout =
+            faults.duration("retire-timeout", &options.retire_timeout, (Duration::ZERO, 24 * hour));
         let discovery_wait = faults.duration(
             "discovery-wait",
             &options.discovery_wait,
@@ -178,6 +182,7 @@ impl Config {
                 access_log: access_log(&options.access_log),
                 admin_socket: options.admin_socket.clone(),
                 drain_timeout,
+                retire_timeout,
                 discovery_wait,
                 http1_transport: options.http1_transport,
                 mark,

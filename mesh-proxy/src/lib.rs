@@ -23,14 +23,17 @@ mod life;
 pub mod listeners;
 pub mod logging;
 mod net;
+mod notify;
 mod outbound;
 mod pool;
 mod runtime;
 mod telemetry;
 pub mod tell;
 mod tls;
+mod upgrade;
 mod worker;
 
 pub use app::{Addresses, Proxy, StartError};
 pub use config::{Config, Options};
-pub use life::{Ask, WorkerLost, live};
+pub use life::{Ask, Signal, WorkerLost, live};
+pub use upgrade::{Succession, SuccessionError};

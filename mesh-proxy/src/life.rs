@@ -2,7 +2,11 @@
 //!
 //! docs/adr/0007-drain-follows-the-application.md says how it is known that the application is done.
 
-use std::time::{Duration, Instant};
+use std::{
+    io,
+    os::fd::{AsFd as _, BorrowedFd},
+    time::{Duration, Instant},
+};
 
 use mesh_core::edge::Direction;
 use tokio::{
@@ -11,9 +15,12 @@ use tokio::{
 };
 
 use crate::{
+    admin::{self, State},
     app::Proxy,
     drain::Drain,
+    notify,
     telemetry::{self, Telemetry},
+    upgrade::{self, Bequest, Listed, Request, Succession, SuccessionError, UpgradeError},
 };
 
 /// How often connections are looked at while the proxy drains.
@@ -43,22 +50,96 @@ pub enum Ask {
 #[error("a worker thread ended unexpectedly: the proxy can only be restarted")]
 pub struct WorkerLost;
 
-/// Carries until the proxy is asked to end, then ends it. `asked` returns each time that a signal asks for an end: the
-/// first one drains, the second one ends all at once.
+/// Why a process cannot take over. The other one goes on.
+#[derive(Debug, thiserror::Error)]
+pub enum TakeOverError {
+    /// Something does not stand in time.
+    #[error("not ready after {within:?}: {missing}")]
+    NotReady {
+        /// How long was waited.
+        within: Duration,
+        /// What is missing.
+        missing: String,
+    },
+    /// The other process is gone, or goes on.
+    #[error(transparent)]
+    Succession(#[from] SuccessionError),
+}
+
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// An end: drains the first time, ends at once the second time.
+    End,
+    /// An upgrade to the binary that is now where the running one was.
+    Upgrade,
+}
+
+/// Carries until the proxy is asked to end, or another process has taken over; then ends it. `signal` returns the next
+/// signal that asks for something.
 ///
 /// # Errors
 /// [`WorkerLost`] when it had to end.
-pub async fn live(mut proxy: Proxy, mut asked: impl AsyncFnMut()) -> Result<(), WorkerLost> {
-    let end = tokio::select! {
-        () = asked() => Ok(Ask::Drain),
-        end = proxy.asked() => end,
+pub async fn live(mut proxy: Proxy, mut signal: impl AsyncFnMut() -> Signal) -> Result<(), WorkerLost> {
+    let mut told = false;
+    let end = loop {
+        let request = tokio::select! {
+            next = signal() => match next {
+                Signal::End => break Ok(Ask::Drain),
+                Signal::Upgrade => Request { binary: None, within: upgrade::WITHIN, reply: None },
+            },
+            end = asked(&proxy.state, &proxy.running, proxy.config.workers) => break end,
+            Some(request) = proxy.upgrades.recv() => request,
+            () = proxy.state.ready(), if !told => {
+                notify::tell("READY=1\n");
+                told = true;
+                continue;
+            }
+        };
+        tokio::select! {
+            taken = proxy.upgrade(request) => if taken {
+                return retire(proxy, signal).await;
+            },
+            // Dropped half-way, the new process is killed.
+            () = ends(&mut signal) => break Ok(Ask::Drain),
+        }
     };
+    notify::tell("STOPPING=1\n");
     tokio::select! {
         () = proxy.drain(*end.as_ref().unwrap_or(&Ask::Quit)) => {}
-        () = asked() => tracing::warn!("asked again: ending at once"),
+        () = ends(&mut signal) => tracing::warn!("asked again: ending at once"),
     }
     proxy.stop().await;
     end.map(|_| ())
+}
+
+/// Ends a process that another one took over from: what runs goes on here, what is new goes there.
+async fn retire(mut proxy: Proxy, mut signal: impl AsyncFnMut() -> Signal) -> Result<(), WorkerLost> {
+    tracing::info!(at_most = ?proxy.config.retire_timeout, "another process took over: finishing what runs");
+    proxy.doors.close();
+    proxy.drain.send_replace(Drain::Ending);
+    tokio::select! {
+        ended = timeout(proxy.config.retire_timeout, ended(&proxy.running)) => if ended.is_err() {
+            tracing::warn!("not everything ended in time: aborting the rest");
+        },
+        () = ends(&mut signal) => tracing::warn!("asked to end: ending at once"),
+    }
+    proxy.stop().await;
+    Ok(())
+}
+
+/// Returns when a signal asks for an end.
+async fn ends(signal: &mut impl AsyncFnMut() -> Signal) {
+    while signal().await != Signal::End {}
+}
+
+async fn asked(state: &State, running: &watch::Sender<usize>, workers: usize) -> Result<Ask, WorkerLost> {
+    let mut ask = state.ask.subscribe();
+    let mut running = running.subscribe();
+    tokio::select! {
+        asked = ask.wait_for(|ask| *ask != Ask::Nothing) => asked.map(|ask| *ask).map_err(|_| WorkerLost),
+        _ = running.wait_for(|count| *count < workers) => Err(WorkerLost),
+    }
 }
 
 impl Proxy {
@@ -67,13 +148,66 @@ impl Proxy {
     /// # Errors
     /// [`WorkerLost`] when it has to end.
     pub async fn asked(&self) -> Result<Ask, WorkerLost> {
-        let mut ask = self.state.ask.subscribe();
-        let mut running = self.running.subscribe();
-        let all = self.config.workers;
-        tokio::select! {
-            asked = ask.wait_for(|ask| *ask != Ask::Nothing) => asked.map(|ask| *ask).map_err(|_| WorkerLost),
-            _ = running.wait_for(|count| *count < all) => Err(WorkerLost),
+        asked(&self.state, &self.running, self.config.workers).await
+    }
+
+    /// Takes over from the process before this one: waits until all stands, says so, and accepts when told to.
+    ///
+    /// # Errors
+    /// When this process cannot; the other one goes on.
+    pub async fn take_over(&mut self, succession: &Succession) -> Result<(), TakeOverError> {
+        // Earlier than the other one loses patience, to say why.
+        let within = succession.within().mul_f64(0.9);
+        if timeout(within, self.ready()).await.is_err() {
+            return Err(TakeOverError::NotReady { within, missing: admin::missing(&self.state).join("; ") });
         }
+        succession.ready().await?;
+        self.accepting.send_replace(true);
+        succession.accepting()?;
+        self.inherited.clear();
+        tracing::info!(generation = self.state.generation, "took over");
+        Ok(())
+    }
+
+    /// Makes room for another process. True: it has taken over.
+    async fn upgrade(&mut self, request: Request) -> bool {
+        let binary = request.binary.or_else(|| self.binary.clone());
+        let outcome = match (binary, self.bequest()) {
+            (None, _) => Err(UpgradeError::NoBinary),
+            (_, Err(error)) => Err(error.into()),
+            (Some(binary), Ok(bequest)) => upgrade::hand_over(&binary, bequest, request.within).await,
+        };
+        let (taken, answer) = match outcome {
+            Ok((pid, version)) => {
+                // The old main process is the one that is believed.
+                notify::tell(&format!("MAINPID={pid}\n"));
+                (true, Ok(format!("process {pid}, version {version}, took over")))
+            }
+            Err(error) => {
+                tracing::error!(%error, "no upgrade; this process goes on");
+                (false, Err(error.to_string()))
+            }
+        };
+        if let Some(reply) = request.reply {
+            // Whoever asked may be gone.
+            let _ = reply.send(answer);
+        }
+        taken
+    }
+
+    fn bequest(&self) -> io::Result<Bequest> {
+        let listeners = self.state.listeners.borrow().clone();
+        let of_workload = listeners.iter().map(|listener| {
+            let listed = Listed { what: listener.role.what().to_owned(), asked: Some(listener.asked) };
+            (listed, listener.socket.as_fd())
+        });
+        let handles = self.doors.handles().into_iter().chain(of_workload);
+        let own = |(listed, socket): (Listed, BorrowedFd<'_>)| Ok((listed, socket.try_clone_to_owned()?));
+        Ok(Bequest {
+            generation: self.state.generation + 1,
+            sockets: handles.map(own).collect::<io::Result<_>>()?,
+            identity: self.keeper.hand_over(),
+        })
     }
 
     /// Finishes inbound, serves outbound until the application is gone, then finishes outbound; aborts what is left

@@ -21,6 +21,7 @@ use crate::{
     config::{Config, Mode},
     drain::{self, Drain},
     net::keepalive,
+    upgrade::Inherited,
 };
 
 /// Connections that wait to be accepted, per listener.
@@ -56,6 +57,16 @@ impl Role {
         }
     }
 
+    /// What it is for, for messages and hand-overs.
+    pub(crate) fn what(&self) -> &'static str {
+        match self {
+            Self::OutboundHttp | Self::OutboundTransparent => "outbound",
+            Self::OutboundTcp(_) => "an upstream",
+            Self::InboundPort(_) => "a port of the workload",
+            Self::InboundTransparent => "inbound",
+        }
+    }
+
     /// Which way its connections go.
     pub(crate) fn direction(&self) -> Direction {
         match self {
@@ -69,6 +80,8 @@ impl Role {
 pub(crate) struct BoundListener {
     /// What it takes.
     pub role: Role,
+    /// Where it was wanted; the port may be 0.
+    pub asked: SocketAddr,
     /// Where it stands; the real port.
     pub address: ListenAddr,
     /// The socket, non-blocking. Workers poll clones of it.
@@ -113,26 +126,43 @@ pub(crate) fn bind(what: &'static str, address: SocketAddr) -> Result<TcpListene
     bind().map_err(|error| BindError { what, address, error })
 }
 
-fn bound(role: Role, what: &'static str, address: SocketAddr) -> Result<Arc<BoundListener>, BindError> {
-    let socket = bind(what, address)?;
-    let address = socket.local_addr().map_err(|error| BindError { what, address, error })?;
-    Ok(Arc::new(BoundListener { role, address: ListenAddr(address), socket }))
+/// A listener that the process before this one hands over, or a new one.
+///
+/// # Errors
+/// [`BindError`].
+pub(crate) fn take_or_bind(
+    what: &'static str,
+    address: SocketAddr,
+    inherited: &Inherited,
+) -> Result<TcpListener, BindError> {
+    inherited.take(what, address).map_or_else(|| bind(what, address), Ok)
+}
+
+fn bound(
+    role: Role,
+    what: &'static str,
+    asked: SocketAddr,
+    inherited: &Inherited,
+) -> Result<Arc<BoundListener>, BindError> {
+    let socket = take_or_bind(what, asked, inherited)?;
+    let address = socket.local_addr().map_err(|error| BindError { what, address: asked, error })?;
+    Ok(Arc::new(BoundListener { role, asked, address: ListenAddr(address), socket }))
 }
 
 /// Binds those listeners that do not depend on the workload's configuration; outbound comes first.
 ///
 /// # Errors
 /// [`BindError`]. The machine may have no IPv6: the second address of a listener is then left out.
-pub(crate) fn bind_fixed(config: &Config) -> Result<Listeners, BindError> {
+pub(crate) fn bind_fixed(config: &Config, inherited: &Inherited) -> Result<Listeners, BindError> {
     let role = match config.mode {
         Mode::Explicit => Role::OutboundHttp,
         Mode::Transparent => Role::OutboundTransparent,
     };
-    let outbound = config.outbound.iter().map(|address| (&role, "outbound", address));
-    let inbound = config.inbound.iter().map(|address| (&Role::InboundTransparent, "inbound", address));
+    let outbound = config.outbound.iter().map(|address| (&role, address));
+    let inbound = config.inbound.iter().map(|address| (&Role::InboundTransparent, address));
     let mut listeners: Vec<Arc<BoundListener>> = Vec::new();
-    for (role, what, address) in outbound.chain(inbound) {
-        match bound(role.clone(), what, *address) {
+    for (role, address) in outbound.chain(inbound) {
+        match bound(role.clone(), role.what(), *address, inherited) {
             Ok(listener) => listeners.push(listener),
             Err(error) if address.is_ipv6() && listeners.iter().any(|other| other.role == *role) => {
                 tracing::warn!(%error, "not for IPv6");
@@ -167,6 +197,7 @@ pub(crate) async fn run(
     mut workload: watch::Receiver<Option<Arc<WorkloadConfig>>>,
     listeners: watch::Sender<Listeners>,
     progress: watch::Sender<Progress>,
+    inherited: Arc<Inherited>,
 ) {
     let fixed: Vec<_> = listeners.borrow().to_vec();
     loop {
@@ -174,7 +205,7 @@ pub(crate) async fn run(
         let mut wait = Duration::MAX;
         if let Some(current) = current {
             let wanted = if config.mode == Mode::Explicit { wanted(&current) } else { Vec::new() };
-            let problems = follow(&fixed, wanted, &listeners);
+            let problems = follow(&fixed, wanted, &listeners, &inherited);
             if !problems.is_empty() {
                 wait = RETRY;
             }
@@ -220,6 +251,7 @@ fn follow(
     fixed: &[Arc<BoundListener>],
     wanted: Vec<(Role, SocketAddr)>,
     listeners: &watch::Sender<Listeners>,
+    inherited: &Inherited,
 ) -> Vec<String> {
     let before = Arc::clone(&listeners.borrow());
     let mut problems = Vec::new();
@@ -242,15 +274,14 @@ fn follow(
             match (same.role == role, same.socket.try_clone()) {
                 (true, _) => now.push(Arc::clone(same)),
                 (false, Ok(socket)) => {
-                    now.push(Arc::new(BoundListener { role, address: same.address, socket }))
+                    now.push(Arc::new(BoundListener { role, asked: address, address: same.address, socket }))
                 }
                 (false, Err(error)) => problems.push(format!("listener on {address}: {error}")),
             }
             continue;
         }
-        let what =
-            if matches!(role, Role::InboundPort(_)) { "a port of the workload" } else { "an upstream" };
-        match bound(role, what, address) {
+        let what = role.what();
+        match bound(role, what, address, inherited) {
             Ok(listener) => now.push(listener),
             Err(error) => problems.push(error.to_string()),
         }
@@ -282,19 +313,24 @@ mod tests {
     #[test]
     fn unchanged_listeners_stay_and_others_come_and_go() {
         let (a, b) = (free([127, 66, 0, 1]), free([127, 66, 0, 2]));
-        let fixed = vec![bound(Role::OutboundHttp, "test", ([127, 66, 0, 3], 0).into()).unwrap()];
+        let fixed = vec![
+            bound(Role::OutboundHttp, "test", ([127, 66, 0, 3], 0).into(), &Inherited::default()).unwrap(),
+        ];
         let listeners = watch::Sender::new(Listeners::from(fixed.clone()));
         let none: [String; 0] = [];
-        assert_eq!(follow(&fixed, vec![(port(1, "a"), a), (port(2, "b"), b)], &listeners), none);
+        assert_eq!(
+            follow(&fixed, vec![(port(1, "a"), a), (port(2, "b"), b)], &listeners, &Inherited::default()),
+            none
+        );
         let first = listeners.borrow().clone();
         assert_eq!(first.len(), 3);
-        assert_eq!(follow(&fixed, vec![(port(1, "a"), a)], &listeners), none);
+        assert_eq!(follow(&fixed, vec![(port(1, "a"), a)], &listeners, &Inherited::default()), none);
         let second = listeners.borrow().clone();
         assert_eq!(second.len(), 2);
         assert!(Arc::ptr_eq(&first[1], &second[1]));
         drop(first);
         assert!(bind("test", b).is_ok(), "the port is free again");
-        assert_eq!(follow(&fixed, vec![(port(1, "renamed"), a)], &listeners), none);
+        assert_eq!(follow(&fixed, vec![(port(1, "renamed"), a)], &listeners, &Inherited::default()), none);
         let third = listeners.borrow().clone();
         assert!(!Arc::ptr_eq(&second[1], &third[1]));
         assert_eq!(third[1].role, port(1, "renamed"));
@@ -302,9 +338,12 @@ mod tests {
 
     #[test]
     fn the_address_of_the_proxy_itself_is_not_given_away() {
-        let fixed = vec![bound(Role::OutboundHttp, "test", ([127, 66, 0, 6], 0).into()).unwrap()];
+        let fixed = vec![
+            bound(Role::OutboundHttp, "test", ([127, 66, 0, 6], 0).into(), &Inherited::default()).unwrap(),
+        ];
         let listeners = watch::Sender::new(Listeners::from(fixed.clone()));
-        let problems = follow(&fixed, vec![(port(1, "a"), fixed[0].address.0)], &listeners);
+        let problems =
+            follow(&fixed, vec![(port(1, "a"), fixed[0].address.0)], &listeners, &Inherited::default());
         assert!(problems.len() == 1 && problems[0].contains("the proxy itself"), "{problems:?}");
         assert!(listeners.borrow().len() == 1 && Arc::ptr_eq(&listeners.borrow()[0], &fixed[0]));
     }
@@ -328,7 +367,7 @@ mod tests {
         let (address, free) = (taken.local_addr().unwrap(), free([127, 66, 0, 5]));
         let listeners = watch::Sender::new(Listeners::from(vec![]));
         let wanted = vec![(port(1, "a"), address), (port(2, "b"), free), (port(3, "c"), free)];
-        let problems = follow(&[], wanted, &listeners);
+        let problems = follow(&[], wanted, &listeners, &Inherited::default());
         assert_eq!(listeners.borrow().len(), 1);
         assert_eq!(problems.len(), 2);
         assert!(problems[0].contains(&address.to_string()), "{problems:?}");

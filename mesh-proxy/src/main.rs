@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
-use mesh_proxy::{Config, Options, Proxy, init::InitOptions, live, logging, tell};
+use mesh_proxy::{Config, Options, Proxy, Signal, Succession, init::InitOptions, live, logging, tell};
 use tokio::signal::unix::{SignalKind, signal};
 
 #[cfg(feature = "mimalloc")]
@@ -21,7 +21,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Runs beside one workload until SIGTERM or SIGINT, then drains; a second one ends it at once
+    /// Runs beside one workload until SIGTERM or SIGINT, then drains; a second one ends it at once. SIGUSR2 upgrades
     Run(Box<Options>),
     /// Leads the workload's connections through the proxy, by firewall rules
     Init(Box<InitOptions>),
@@ -29,6 +29,8 @@ enum Command {
     Wait(tell::Wait),
     /// Asks a running proxy to drain, as SIGTERM does
     Drain(tell::Socket),
+    /// Replaces a running proxy by another binary, with no connection lost
+    Upgrade(tell::Upgrade),
     /// Tells a running proxy that its application is done: it finishes what runs, and ends
     Quit(tell::Socket),
 }
@@ -39,6 +41,7 @@ fn main() -> ExitCode {
         Command::Init(options) => return init(&options),
         Command::Wait(wait) => wait.run().map_err(anyhow::Error::from),
         Command::Drain(socket) => socket.post("/drain").map_err(anyhow::Error::from),
+        Command::Upgrade(upgrade) => upgrade.run().map_err(anyhow::Error::from),
         Command::Quit(socket) => socket.post("/quit").map_err(anyhow::Error::from),
     };
     match done {
@@ -71,19 +74,40 @@ fn report(error: &anyhow::Error) {
 }
 
 fn run(options: &Options) -> anyhow::Result<()> {
+    let succession = Succession::receive()?;
+    let outcome = serve(options, succession.as_ref());
+    if let (Some(succession), Err(error)) = (&succession, &outcome) {
+        succession.failed(&format!("{error:#}"));
+    }
+    outcome
+}
+
+fn serve(options: &Options, succession: Option<&Succession>) -> anyhow::Result<()> {
     let config = Config::new(options).context("bad configuration")?;
     logging::init(&options.log)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        let proxy = Proxy::start(config).await?;
-        let asked = async || {
+        let mut upgrade = signal(SignalKind::user_defined2())?;
+        let mut signal = async || {
             tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
+                _ = terminate.recv() => Signal::End,
+                _ = interrupt.recv() => Signal::End,
+                _ = upgrade.recv() => Signal::Upgrade,
             }
         };
-        Ok(live(proxy, asked).await?)
+        let proxy = match succession {
+            None => Proxy::start(config).await?,
+            Some(succession) => {
+                let mut proxy = Proxy::succeed(config, succession).await?;
+                tokio::select! {
+                    taken = proxy.take_over(succession) => taken?,
+                    _ = signal() => anyhow::bail!("a signal came before the hand-over was done"),
+                }
+                proxy
+            }
+        };
+        Ok(live(proxy, signal).await?)
     })
 }

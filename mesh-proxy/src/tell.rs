@@ -1,10 +1,11 @@
-//! What the binary says to a proxy that already runs: `wait`, `drain`, `quit`. Small and blocking: it runs in hooks and
+//! What the binary says to a proxy that already runs: `wait`, `drain`, `quit`, `upgrade`. Small and blocking: it runs in hooks and
 //! scripts.
 
 use std::{
+    fs,
     io::{self, Read, Write},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
-    os::unix::net::UnixStream,
+    os::unix::{ffi::OsStringExt as _, net::UnixStream},
     path::PathBuf,
     thread::sleep,
     time::{Duration, Instant},
@@ -12,7 +13,7 @@ use std::{
 
 use mesh_core::ports;
 
-use crate::config::parse_duration;
+use crate::{admin, config::parse_duration};
 
 /// How often readiness is asked for.
 const POLL: Duration = Duration::from_millis(50);
@@ -77,8 +78,54 @@ impl Socket {
         let failed = |error| TellError::Socket { path: self.admin_socket.clone(), error };
         let stream = UnixStream::connect(&self.admin_socket).map_err(failed)?;
         stream.set_read_timeout(Some(ANSWER)).map_err(failed)?;
-        match ask(stream, "POST", path).map_err(failed)? {
+        match ask(stream, "POST", path, &[]).map_err(failed)? {
             (200..300, _) => Ok(()),
+            (status, text) => Err(TellError::Refused { status, text }),
+        }
+    }
+}
+
+/// Asks a running proxy to hand over to another binary.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Upgrade {
+    /// The proxy to upgrade
+    #[command(flatten)]
+    pub socket: Socket,
+    /// The new binary [default: the file of the running one, as it is now]
+    #[arg(long, value_name = "FILE")]
+    pub binary: Option<PathBuf>,
+    /// How long the new process may take to be ready; after that the old one goes on
+    #[arg(long, default_value = "30s")]
+    pub within: String,
+}
+
+impl Upgrade {
+    /// Asks, waits, and prints who took over.
+    ///
+    /// # Errors
+    /// [`TellError`].
+    pub fn run(&self) -> Result<(), TellError> {
+        let within = parse_duration(&self.within).ok_or_else(|| TellError::Flag {
+            flag: "within",
+            value: self.within.clone(),
+            expected: "a duration, as in 500ms, 30s or 5m",
+        })?;
+        let socket = &self.socket.admin_socket;
+        let failed = |error| TellError::Socket { path: socket.clone(), error };
+        let mut headers = vec![(admin::WITHIN, self.within.clone().into_bytes())];
+        if let Some(binary) = &self.binary {
+            let wrong = |_| TellError::Flag {
+                flag: "binary",
+                value: binary.display().to_string(),
+                expected: "a file that is there",
+            };
+            let path = fs::canonicalize(binary).map_err(wrong)?;
+            headers.push((admin::BINARY, path.into_os_string().into_vec()));
+        }
+        let stream = UnixStream::connect(socket).map_err(failed)?;
+        stream.set_read_timeout(Some(within + 2 * ANSWER)).map_err(failed)?;
+        match ask(stream, "POST", "/upgrade", &headers).map_err(failed)? {
+            (200, text) => io::stdout().write_all(format!("{text}\n").as_bytes()).map_err(failed),
             (status, text) => Err(TellError::Refused { status, text }),
         }
     }
@@ -146,13 +193,23 @@ impl Wait {
 fn ready(health: SocketAddr) -> io::Result<(u16, String)> {
     let stream = TcpStream::connect_timeout(&health, ANSWER)?;
     stream.set_read_timeout(Some(ANSWER))?;
-    ask(stream, "GET", "/ready")
+    ask(stream, "GET", "/ready", &[])
 }
 
 /// One request over a connection of its own; status and text of the answer.
-fn ask(mut stream: impl Read + Write, method: &str, path: &str) -> io::Result<(u16, String)> {
-    let request = format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes())?;
+fn ask(
+    mut stream: impl Read + Write,
+    method: &str,
+    path: &str,
+    headers: &[(&str, Vec<u8>)],
+) -> io::Result<(u16, String)> {
+    let mut request =
+        format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n").into_bytes();
+    for (name, value) in headers {
+        request.extend([name.as_bytes(), b": ", value, b"\r\n"].concat());
+    }
+    request.extend(b"\r\n");
+    stream.write_all(&request)?;
     let mut answer = Vec::new();
     stream.take(MAX_ANSWER).read_to_end(&mut answer)?;
     let answer = String::from_utf8_lossy(&answer);

@@ -69,6 +69,8 @@ pub(crate) struct WorkerContext {
     pub access_log: AccessLog,
     /// When to end.
     pub drain: watch::Receiver<Drain>,
+    /// Whether to accept: not before a process that this one succeeds says so.
+    pub accepting: watch::Receiver<bool>,
 }
 
 /// The state of one worker, shared by its tasks.
@@ -226,6 +228,7 @@ fn sweep_apps(apps: &mut HashMap<SocketAddr, App>, now: Instant) {
 /// Runs until both directions are drained. Called inside a `LocalSet` on the worker's thread.
 pub(crate) async fn run(context: WorkerContext) {
     let index = context.index;
+    let mut accepting = context.accepting.clone();
     let (worker, listeners) = Worker::new(context);
     let mut drain = worker.drain();
     let sweeping = async {
@@ -235,8 +238,13 @@ pub(crate) async fn run(context: WorkerContext) {
             worker.sweep();
         }
     };
+    let accept = async {
+        // An error: the sender is gone, and so is the proxy.
+        let _ = accepting.wait_for(|accepting| *accepting).await;
+        accept::follow(&worker, listeners).await;
+    };
     tokio::select! {
-        () = accept::follow(&worker, listeners) => {}
+        () = accept => {}
         () = sweeping => {}
         () = drain::ending(&mut drain, Direction::Outbound) => {}
     }

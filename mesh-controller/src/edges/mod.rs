@@ -25,8 +25,8 @@ pub(crate) const MAX_WINDOW: Duration = Duration::from_secs(600);
 const SILENCE: Duration = Duration::from_secs(600);
 /// Most edges of one reporter that are kept apart, as a proxy keeps; more go to the overflow edge of their direction.
 const MAX_EDGES: usize = 2000;
-/// Most processes that report for one workload.
-const MAX_PROCESSES: usize = 4;
+/// Most processes that report for one workload: its proxy, and those that it took over from.
+const MAX_PROCESSES: usize = 8;
 /// A process that was silent for so long makes room for another.
 const PROCESS_SILENCE: Duration = Duration::from_secs(15);
 /// Reports of one workload that are taken at once.

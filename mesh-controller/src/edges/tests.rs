@@ -138,17 +138,17 @@ fn processes_of_one_workload_add_up() {
     assert_eq!(edges.take(&cart, report("a", 29, 290), at(31)), Taken::Stale);
     assert_eq!(one(&edges, None, at(31)).0, 330, "a late report changes nothing");
     // As many as may be; one that ended makes room, and what it counted stays.
-    for instance in ["c", "d"] {
+    for instance in ["c", "d", "e", "f", "g", "h"] {
         edges.take(&cart, report(instance, 1, 1), at(31));
     }
-    assert_eq!(edges.take(&cart, report("e", 1, 1), at(31)), Taken::TooManyProcesses);
+    assert_eq!(edges.take(&cart, report("i", 1, 1), at(31)), Taken::TooManyProcesses);
     for second in 32..=50 {
-        for instance in ["b", "c", "d"] {
+        for instance in ["b", "c", "d", "e", "f", "g", "h"] {
             edges.take(&cart, report(instance, second, 40), at(second));
         }
     }
-    assert_eq!(edges.take(&cart, report("e", 1, 7), at(50)), Taken::All { overflowed: 0 });
-    assert_eq!(one(&edges, None, at(50)).0, 300 + 3 * 40 + 7);
+    assert_eq!(edges.take(&cart, report("i", 1, 7), at(50)), Taken::All { overflowed: 0 });
+    assert_eq!(one(&edges, None, at(50)).0, 300 + 7 * 40 + 7);
 }
 
 #[test]

@@ -37,8 +37,9 @@ pub(crate) struct ProxyState {
     pub(super) streams: usize,
 }
 
-/// Most streams of one workload at a time: its own, and those that broke without anybody noticing yet.
-const MAX_STREAMS: usize = 4;
+/// Most streams of one workload at a time: its own, those of processes that another one took over from and that finish
+/// what they carry, and those that broke without anybody noticing yet.
+const MAX_STREAMS: usize = 8;
 
 /// All proxies that were ever connected and whose workload still exists.
 #[derive(Default)]

@@ -43,6 +43,7 @@ pub(super) fn config(state: &State) -> Value {
             "workers": config.workers,
             "access_log": access_log,
             "drain_timeout_seconds": config.drain_timeout.as_secs_f64(),
+            "retire_timeout_seconds": config.retire_timeout.as_secs_f64(),
             "discovery_wait_seconds": config.discovery_wait.as_secs_f64(),
         },
         "workload": state.control.workload().borrow().as_deref().map(workload),
@@ -156,6 +157,8 @@ pub(super) fn status(state: &State) -> Value {
         .map(|listener| json!({"address": listener.address.to_string(), "role": listener.role.name()}));
     json!({
         "version": env!("CARGO_PKG_VERSION"),
+        "pid": std::process::id(),
+        "generation": state.generation,
         "workload": state.config.workload.to_string(),
         "ready": missing.is_empty(),
         "missing": missing,

@@ -4,7 +4,7 @@ use super::State;
 use crate::drain::Drain;
 
 /// What keeps the proxy from being ready; empty when it is.
-pub(super) fn missing(state: &State) -> Vec<String> {
+pub(crate) fn missing(state: &State) -> Vec<String> {
     let mut missing = Vec::new();
     if *state.drain.borrow() != Drain::Running {
         missing.push("draining".to_owned());

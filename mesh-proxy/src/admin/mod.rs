@@ -1,5 +1,6 @@
 //! What people and probes ask a proxy: admin (live state), health, metrics, and the socket that changes state.
 
+mod doors;
 mod dump;
 mod health;
 mod server;
@@ -9,11 +10,12 @@ mod tests;
 
 use std::sync::Arc;
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 pub(crate) use self::{
-    server::serve_tcp,
-    socket::{bind_socket, serve_socket},
+    doors::Doors,
+    health::missing,
+    socket::{BINARY, WITHIN},
 };
 use crate::{
     config::Config,
@@ -22,6 +24,7 @@ use crate::{
     life::Ask,
     listeners::{Listeners, Progress},
     telemetry::{Metrics, Telemetry, access_log::AccessLog},
+    upgrade,
 };
 
 /// What the answers are made of.
@@ -44,6 +47,23 @@ pub(crate) struct State {
     pub drain: watch::Receiver<Drain>,
     /// Asks the proxy to end.
     pub ask: watch::Sender<Ask>,
+    /// Asks it to make room for another binary.
+    pub upgrade: mpsc::Sender<upgrade::Request>,
+    /// Which process in the row of upgrades this is; the first is 1.
+    pub generation: u64,
+}
+
+impl State {
+    /// Returns when identity, workload configuration and all listeners are there.
+    pub(crate) async fn ready(&self) {
+        let mut tls = self.control.tls();
+        let mut workload = self.control.workload();
+        let mut progress = self.progress.clone();
+        // These end only together with the proxy.
+        let _identity = tls.wait_for(Option::is_some).await;
+        let _workload = workload.wait_for(Option::is_some).await;
+        let _listeners = progress.wait_for(Progress::is_complete).await;
+    }
 }
 
 /// Answers of the admin port. Read-only, without secrets.
@@ -69,7 +89,7 @@ pub(crate) fn admin(state: &State, request: &server::Head) -> server::Answer {
 pub(crate) fn health(state: &State, request: &server::Head) -> server::Answer {
     match request.uri.path() {
         "/live" => server::Answer::text(200, "live"),
-        "/ready" => match health::missing(state) {
+        "/ready" => match missing(state) {
             missing if missing.is_empty() => server::Answer::text(200, "ready"),
             missing => server::Answer::text(503, &missing.join("\n")),
         },

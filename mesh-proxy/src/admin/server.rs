@@ -1,6 +1,13 @@
 //! A small HTTP/1 server for admin and health: GET only, bounded in every way.
 
-use std::{convert::Infallible, io, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    future::{Future, ready},
+    io,
+    net::IpAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header, request::Parts};
@@ -16,7 +23,7 @@ use tokio::{
 };
 
 use super::State;
-use crate::telemetry::METRICS_CONTENT_TYPE;
+use crate::{drain::Drain, telemetry::METRICS_CONTENT_TYPE};
 
 /// Connections at a time.
 const MAX_CONNECTIONS: usize = 32;
@@ -92,7 +99,7 @@ pub(crate) async fn serve_tcp(listener: TcpListener, state: Arc<State>, handler:
         let Ok(stream) = accepted(listener.accept().await).await else { continue };
         let state = Arc::clone(&state);
         tokio::spawn(async move {
-            serve_one(stream, move |head| answer(&state, head, handler)).await;
+            serve_one(stream, |head| ready(answer(&state, &head, handler))).await;
             drop(permit);
         });
     }
@@ -110,6 +117,15 @@ pub(super) async fn accepted<S, A>(result: io::Result<(S, A)>) -> io::Result<S> 
 }
 
 fn answer(state: &State, head: &Head, handler: Handler) -> Response<Full<Bytes>> {
+    let mut response = allowed(state, head, handler);
+    if *state.drain.borrow() != Drain::Running {
+        // The next one may be another process's to answer.
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+fn allowed(state: &State, head: &Head, handler: Handler) -> Response<Full<Bytes>> {
     if head.method != http::Method::GET {
         let mut response = Answer::text(405, "only GET is answered here").into_response();
         response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET"));
@@ -119,15 +135,15 @@ fn answer(state: &State, head: &Head, handler: Handler) -> Response<Full<Bytes>>
 }
 
 /// Serves one connection.
-pub(super) async fn serve_one(
-    stream: impl AsyncRead + AsyncWrite + Unpin,
-    answer: impl Fn(&Head) -> Response<Full<Bytes>>,
-) {
+pub(super) async fn serve_one<F>(stream: impl AsyncRead + AsyncWrite + Unpin, answer: impl Fn(Head) -> F)
+where
+    F: Future<Output = Response<Full<Bytes>>>,
+{
     let service = service_fn(|request: Request<Incoming>| {
         // Bodies are not read: what comes after the head ends the connection.
         let (head, _body) = request.into_parts();
-        let response = answer(&head);
-        async move { Ok::<_, Infallible>(response) }
+        let response = answer(head);
+        async move { Ok::<_, Infallible>(response.await) }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())

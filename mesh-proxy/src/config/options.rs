@@ -69,12 +69,15 @@ pub struct Options {
     /// Where requests are logged as JSON lines: off, stdout or a file
     #[arg(long, env = "MESH_ACCESS_LOG", default_value = "off", value_name = "off|stdout|FILE")]
     pub access_log: String,
-    /// Unix socket for what changes state (drain, log level, access log)
+    /// Unix socket for what changes state (drain, quit, upgrade, log level, access log)
     #[arg(long, env = "MESH_ADMIN_SOCKET", value_name = "PATH")]
     pub admin_socket: Option<PathBuf>,
-    /// How long running requests may take after SIGTERM
+    /// How long everything may take after SIGTERM
     #[arg(long, env = "MESH_DRAIN_TIMEOUT", default_value = "30s")]
     pub drain_timeout: String,
+    /// How long connections may go on in a process that another one took over from
+    #[arg(long, env = "MESH_RETIRE_TIMEOUT", default_value = "10m")]
+    pub retire_timeout: String,
     /// How long a call waits for the controller's first answer about its destination
     #[arg(long, env = "MESH_DISCOVERY_WAIT", default_value = "2s")]
     pub discovery_wait: String,
@@ -110,6 +113,7 @@ impl Options {
             access_log: "off".to_owned(),
             admin_socket: None,
             drain_timeout: "30s".to_owned(),
+            retire_timeout: "10m".to_owned(),
             discovery_wait: "2s".to_owned(),
             http1_transport: Http1Transport::H1,
             mark: None,

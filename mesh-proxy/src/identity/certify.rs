@@ -134,7 +134,7 @@ fn next_renewal(wish: Duration, left: Duration) -> Duration {
     wish.min(left.mul_f64(0.8)).max(MIN_RENEWAL)
 }
 
-fn check_identity(svid: &Svid, config: &Config) -> Result<(), CertifyError> {
+pub(super) fn check_identity(svid: &Svid, config: &Config) -> Result<(), CertifyError> {
     let (domain, namespace) = (config.trust_domain.as_str(), &*config.workload.namespace);
     let found = &svid.identity;
     let own = found.trust_domain() == domain

@@ -1,12 +1,13 @@
 //! The proxy's identity: certificate, roots, and the TLS epochs made of them.
 
 mod certify;
+mod handed;
 mod renew;
 mod trust;
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::SystemTime,
+    time::{Duration, Instant, SystemTime},
 };
 
 use mesh_core::{config::TrustBundle, identity::SpiffeId};
@@ -14,6 +15,7 @@ use rustls::pki_types::CertificateDer;
 use tokio::sync::{Notify, watch};
 
 pub(crate) use self::{
+    handed::Handed,
     renew::run,
     trust::{TrustError, bootstrap_anchors},
 };
@@ -37,6 +39,8 @@ struct Held {
     /// The roots came over the discovery stream, so that those of a renewal are not newer.
     pushed: bool,
     generation: u64,
+    /// When to renew; None: at once.
+    renew_at: Option<Instant>,
 }
 
 impl Keeper {
@@ -101,9 +105,20 @@ impl Keeper {
         pushed: bool,
     ) -> Result<(), TlsError> {
         let epoch = TlsEpoch::new(held.generation + 1, Arc::clone(&svid), roots.clone())?;
-        *held = Held { svid: Some(svid), roots, pushed, generation: held.generation + 1 };
+        let (generation, renew_at) = (held.generation + 1, held.renew_at);
+        *held = Held { svid: Some(svid), roots, pushed, generation, renew_at };
         self.epochs.send_replace(Some(Arc::new(epoch)));
         Ok(())
+    }
+
+    /// How long until the certificate should be renewed.
+    fn renewal(&self) -> Duration {
+        self.held().renew_at.map_or(Duration::ZERO, |at| at.saturating_duration_since(Instant::now()))
+    }
+
+    /// Notes when the certificate should be renewed.
+    fn renew_in(&self, wait: Duration) {
+        self.held().renew_at = Instant::now().checked_add(wait);
     }
 
     /// TLS for one connection to the controller. With `bootstrap` the configured anchor is used even when newer roots

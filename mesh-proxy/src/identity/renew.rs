@@ -16,6 +16,8 @@ const JITTER: f64 = 0.1;
 pub(crate) async fn run(keeper: Arc<Keeper>, config: Arc<Config>) {
     let mut backoff = Backoff::new(WAITS.0, WAITS.1);
     let mut failures = 0_u32;
+    // A certificate that was handed over need not be renewed at once.
+    let _woken = timeout(keeper.renewal(), keeper.renew.notified()).await;
     loop {
         // Every second attempt goes back to the configured anchor.
         match certify(&keeper, &config, failures % 2 == 1).await {
@@ -23,6 +25,7 @@ pub(crate) async fn run(keeper: Arc<Keeper>, config: Arc<Config>) {
                 failures = 0;
                 backoff.reset();
                 let next = next.mul_f64(1.0 - JITTER * fastrand::f64());
+                keeper.renew_in(next);
                 // An early wake means that the roots no longer cover the certificate.
                 let _woken = timeout(next, keeper.renew.notified()).await;
             }

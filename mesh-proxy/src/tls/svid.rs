@@ -59,6 +59,11 @@ impl KeyAndRequest {
         Ok(Self { key: PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der())), request })
     }
 
+    /// A key that was drawn before, PKCS #8 in DER.
+    pub(crate) fn existing(key: Vec<u8>) -> Self {
+        Self { key: PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key)), request: Vec::new() }
+    }
+
     /// Joins the key with the chain that was issued for it, leaf first.
     ///
     /// # Errors
@@ -79,14 +84,14 @@ impl KeyAndRequest {
         let (_, parsed) = X509Certificate::from_der(leaf).map_err(|_| PeerIdentityError::Malformed)?;
         let not_after = at(parsed.validity().not_after.timestamp());
         let serial = parsed.raw_serial_as_string().replace(':', "");
-        let key = provider().key_provider.load_private_key(self.key)?;
+        let key = provider().key_provider.load_private_key(self.key.clone_key())?;
         let certified = CertifiedKey::new(chain, key);
         certified.keys_match()?;
-        Ok(Svid { identity, not_after, serial, certified: Arc::new(certified) })
+        Ok(Svid { identity, not_after, serial, certified: Arc::new(certified), key: self.key })
     }
 }
 
-/// A certificate with its key. The key never leaves memory.
+/// A certificate with its key. The key never leaves memory, but for that of the process that succeeds this one.
 pub(crate) struct Svid {
     /// Whose it is.
     pub identity: SpiffeId,
@@ -95,9 +100,20 @@ pub(crate) struct Svid {
     /// Serial number, hexadecimal.
     pub serial: String,
     certified: Arc<CertifiedKey>,
+    key: PrivateKeyDer<'static>,
 }
 
 impl Svid {
+    /// The private key, in DER.
+    pub(crate) fn key_der(&self) -> &[u8] {
+        self.key.secret_der()
+    }
+
+    /// The chain, leaf first.
+    pub(crate) fn chain(&self) -> &[CertificateDer<'static>] {
+        &self.certified.cert
+    }
+
     /// For a TLS configuration.
     pub(crate) fn certified(&self) -> CertifiedKey {
         CertifiedKey::clone(&self.certified)
@@ -144,5 +160,6 @@ pub(super) fn at(seconds: i64) -> SystemTime {
 /// An SVID whose claims nobody checked.
 #[cfg(test)]
 pub(super) fn forged(identity: SpiffeId, not_after: SystemTime, certified: CertifiedKey) -> Svid {
-    Svid { identity, not_after, serial: String::new(), certified: Arc::new(certified) }
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(Vec::new()));
+    Svid { identity, not_after, serial: String::new(), certified: Arc::new(certified), key }
 }

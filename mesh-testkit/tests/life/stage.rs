@@ -89,6 +89,11 @@ pub(crate) async fn is_ready(sidecar: &Sidecar) -> bool {
 
 /// `kill -SIGNAL`.
 pub(crate) fn signal(sidecar: &Sidecar, signal: &str) {
-    let status = Command::new("kill").args(["-s", signal, &sidecar.process.pid().to_string()]).status();
+    signal_to(sidecar.process.pid(), signal);
+}
+
+/// `kill -SIGNAL PID`.
+pub(crate) fn signal_to(pid: u32, signal: &str) {
+    let status = Command::new("kill").args(["-s", signal, &pid.to_string()]).status();
     assert!(status.is_ok_and(|status| status.success()), "cannot signal");
 }
