@@ -133,6 +133,26 @@ impl ServiceRoutes {
         }
     }
 
+    /// The Service ports whose endpoints these routes need: those of valid backends, and those that take copies.
+    pub fn needed(&self) -> impl Iterator<Item = &ServicePort> {
+        fn mirrors(filters: &[Filter]) -> impl Iterator<Item = &ServicePort> {
+            filters.iter().filter_map(|filter| match filter {
+                Filter::Mirror(mirror) => Some(&mirror.service),
+                Filter::RequestHeaders(_)
+                | Filter::ResponseHeaders(_)
+                | Filter::Rewrite { .. }
+                | Filter::Redirect(_)
+                | Filter::Cors(_)
+                | Filter::Respond(_) => None,
+            })
+        }
+        self.rules.iter().flat_map(|rule| {
+            let backends = rule.backends.iter().filter(|backend| !backend.invalid);
+            mirrors(&rule.filters)
+                .chain(backends.flat_map(|b| std::iter::once(&b.service).chain(mirrors(&b.filters))))
+        })
+    }
+
     /// True when a rule looks at paths, so that these must be normalised.
     #[must_use]
     pub fn looks_at_paths(&self) -> bool {

@@ -22,3 +22,6 @@ pub const ALL: [&str; 3] = [DEFAULT_POLICY, MTLS, INJECT];
 
 /// API group and version of the mesh's own kinds.
 pub const API_VERSION: &str = "meshctl.dev/v1alpha1";
+
+/// API group of the mesh's own kinds.
+pub const API_GROUP: &str = "meshctl.dev";

@@ -2,15 +2,21 @@
 //!
 //! Each part that can be reported on by itself carries the line that it was read from.
 
+mod traffic;
+
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use mesh_core::{
     addr::AppAddr,
+    filter::Filter,
     matching::RequestMatch,
     name::{Host, ObjectRef},
     policy::{DefaultAction, TlsMode},
     protocol::Protocol,
+    settings::{Retry, Share, Timeouts},
 };
+
+pub use traffic::{ExternalService, TargetOfPolicy, TrafficPolicy};
 
 use crate::problem::Place;
 
@@ -62,6 +68,10 @@ pub enum Object {
     Workload(Workload),
     /// `gateway.networking.k8s.io/v1 HTTPRoute`.
     HttpRoute(HttpRoute),
+    /// `gateway.networking.k8s.io/v1 GRPCRoute`.
+    GrpcRoute(HttpRoute),
+    /// `meshctl.dev/v1alpha1 TrafficPolicy`.
+    TrafficPolicy(Box<TrafficPolicy>),
     /// `split.smi-spec.io/v1alpha4 TrafficSplit`.
     TrafficSplit(TrafficSplit),
     /// `access.smi-spec.io/v1alpha3 TrafficTarget`.
@@ -82,6 +92,8 @@ impl Object {
             Self::Service(o) => ("Service", &o.name),
             Self::Workload(o) => ("Workload", &o.name),
             Self::HttpRoute(o) => ("HTTPRoute", &o.name),
+            Self::GrpcRoute(o) => ("GRPCRoute", &o.name),
+            Self::TrafficPolicy(o) => ("TrafficPolicy", &o.name),
             Self::TrafficSplit(o) => ("TrafficSplit", &o.name),
             Self::TrafficTarget(o) => ("TrafficTarget", &o.name),
             Self::HttpRouteGroup(o) => ("HTTPRouteGroup", &o.name),
@@ -209,7 +221,7 @@ pub struct UpstreamOfWorkload {
     pub line: u32,
 }
 
-/// `gateway.networking.k8s.io/v1 HTTPRoute` with Service parents.
+/// `gateway.networking.k8s.io/v1 HTTPRoute` or `GRPCRoute` with Service parents.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpRoute {
     /// Its name.
@@ -236,10 +248,43 @@ pub struct ParentOfRoute {
 pub struct RuleOfRoute {
     /// Conditions of which one must hold; empty: always.
     pub matches: Vec<RequestMatch>,
+    /// What is done to matching requests.
+    pub filters: Vec<FilterOfRoute>,
+    /// Time limits.
+    pub timeouts: Timeouts,
+    /// Which failures are tried again.
+    pub retry: Option<Retry>,
     /// Where matching requests go.
     pub backends: Vec<BackendOfRoute>,
     /// Its line.
     pub line: u32,
+}
+
+/// One filter of a rule or backend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FilterOfRoute {
+    /// What it does.
+    pub action: FilterAction,
+    /// Its line.
+    pub line: u32,
+}
+
+/// What a filter does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FilterAction {
+    /// Something that refers to no other object; never [`Filter::Mirror`].
+    Own(Filter),
+    /// Copies a share of the requests to a port of a Service.
+    Mirror {
+        /// The Service.
+        service: Name,
+        /// Its port.
+        port: u16,
+        /// The share.
+        share: Share,
+    },
+    /// Answers as a TrafficPolicy of the route's namespace says.
+    Respond(Arc<str>),
 }
 
 /// One weighted backend of a route.
@@ -251,6 +296,8 @@ pub struct BackendOfRoute {
     pub port: u16,
     /// Relative weight.
     pub weight: u32,
+    /// What is done to its share of the requests.
+    pub filters: Vec<FilterOfRoute>,
     /// Its line.
     pub line: u32,
 }

@@ -11,7 +11,7 @@ use crate::{
     nearest::nearest,
     object::{
         HttpRoute, HttpRouteGroup, Located, Name, Namespace, Object, PortOfService, Service, Standing,
-        TcpRoute, TrafficSplit, TrafficTarget, Workload,
+        TcpRoute, TrafficPolicy, TrafficSplit, TrafficTarget, Workload,
     },
     problem::{Place, Problem},
 };
@@ -58,6 +58,7 @@ pub(crate) struct Index<'a> {
     pub(crate) workloads: Vec<Item<'a, Workload>>,
     /// By standing, file and line, as all lists below.
     pub(crate) routes: Vec<Item<'a, HttpRoute>>,
+    pub(crate) policies: Vec<Item<'a, TrafficPolicy>>,
     pub(crate) splits: Vec<Item<'a, TrafficSplit>>,
     pub(crate) targets: Vec<Item<'a, TrafficTarget>>,
     /// Those that are refused: what they were to restrict is closed.
@@ -143,7 +144,10 @@ impl<'a> Index<'a> {
                 self.services.insert(object.name.key(), Item { object, located });
             }
             Object::Workload(object) => self.workloads.push(Item { object, located }),
-            Object::HttpRoute(object) => self.routes.push(Item { object, located }),
+            Object::HttpRoute(object) | Object::GrpcRoute(object) => {
+                self.routes.push(Item { object, located });
+            }
+            Object::TrafficPolicy(object) => self.policies.push(Item { object, located }),
             Object::TrafficSplit(object) => self.splits.push(Item { object, located }),
             Object::TrafficTarget(object) => self.targets.push(Item { object, located }),
             Object::HttpRouteGroup(object) => {
@@ -255,6 +259,8 @@ impl Object {
             Self::Service(o) => ("Service", o.name.key()),
             Self::Workload(o) => ("Workload", o.name.key()),
             Self::HttpRoute(o) => ("HTTPRoute", o.name.key()),
+            Self::GrpcRoute(o) => ("GRPCRoute", o.name.key()),
+            Self::TrafficPolicy(o) => ("TrafficPolicy", o.name.key()),
             Self::TrafficSplit(o) => ("TrafficSplit", o.name.key()),
             Self::TrafficTarget(o) => ("TrafficTarget", o.name.key()),
             Self::HttpRouteGroup(o) => ("HTTPRouteGroup", o.name.key()),

@@ -55,8 +55,7 @@ impl Compiled {
                 None => return (Destination::Passthrough, Vec::new()),
             },
         };
-        let backends = found.rules.iter().flat_map(|rule| &rule.backends).filter(|backend| !backend.invalid);
-        let closure: BTreeSet<ServicePort> = backends.map(|backend| backend.service.clone()).collect();
+        let closure: BTreeSet<ServicePort> = found.needed().cloned().collect();
         (Destination::Service(found.into_owned()), closure.into_iter().collect())
     }
 

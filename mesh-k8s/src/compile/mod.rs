@@ -1,11 +1,13 @@
 //! Lowers objects to what proxies are told.
 //!
 //! ```text
-//! Index (first of each name) ─▶ endpoints (Services select Workloads) ─▶ routes, splits ─▶ services
+//! Index (first of each name) ─▶ endpoints (Services select Workloads) ─▶ traffic (what holds for a Service port)
+//!                            ├▶ routes, splits ─▶ services
 //!                            └▶ policy (who may call a ServiceAccount) ─▶ workloads
 //! ```
 
 mod endpoints;
+mod filters;
 mod index;
 mod lookup;
 mod policy;
@@ -13,6 +15,7 @@ mod routes;
 mod splits;
 #[cfg(test)]
 mod tests;
+mod traffic;
 mod workloads;
 
 use std::{
@@ -28,7 +31,7 @@ use mesh_core::{
 };
 
 use crate::{
-    compile::{endpoints::Selected, index::Index, lookup::Addressed},
+    compile::{endpoints::Selected, index::Index, lookup::Addressed, traffic::Policies},
     object::Located,
     problem::{Place, Problem},
 };
@@ -79,8 +82,9 @@ pub struct Compiled {
 pub fn compile(objects: &[Located], settings: &Settings) -> Compiled {
     let mut index = Index::new(objects);
     let selected = Selected::new(&mut index, settings);
-    let services = routes::lower(&mut index, &selected);
-    let workloads = workloads::lower(&mut index, &selected, settings);
+    let policies = Policies::new(&mut index, &selected);
+    let services = routes::lower(&mut index, &selected, &policies);
+    let workloads = workloads::lower(&mut index, &selected, &policies, settings);
     let mut compiled = Compiled {
         service_accounts: index
             .accounts

@@ -12,28 +12,39 @@ use crate::{
     compile::{
         MAX_ITEMS,
         endpoints::Selected,
+        filters,
         index::{Index, Item},
         splits,
+        traffic::Policies,
     },
-    object::{HttpRoute, ParentOfRoute, RuleOfRoute},
+    object::{HttpRoute, Object, ParentOfRoute, RuleOfRoute},
 };
 
 /// Rules by the Service port that they are bound to.
 pub(crate) type Bound = BTreeMap<ServicePort, Vec<RouteRule>>;
 
 /// The routes of every Service port.
-pub(crate) fn lower(index: &mut Index<'_>, selected: &Selected<'_>) -> BTreeMap<ServicePort, ServiceRoutes> {
+pub(crate) fn lower(
+    index: &mut Index<'_>,
+    selected: &Selected<'_>,
+    policies: &Policies,
+) -> BTreeMap<ServicePort, ServiceRoutes> {
     let mut routed = bind(index, selected);
     let mut split = splits::bind(index, &routed);
     let mut services = BTreeMap::new();
     for (service, protocol) in &selected.protocols {
-        let rules = match (routed.remove(service), split.remove(service)) {
+        let mut rules = match (routed.remove(service), split.remove(service)) {
             (Some(rules), _) => sort_rules(rules),
             (None, Some(rules)) => rules,
             (None, None) => vec![own_endpoints(service)],
         };
+        for backend in rules.iter_mut().flat_map(|rule| &mut rule.backends) {
+            backend.settings = policies.backends(&backend.service);
+        }
         let protocol = common_protocol(*protocol, &rules, selected);
-        services.insert(service.clone(), ServiceRoutes::new(service.clone(), protocol, rules));
+        let calls = policies.calls(service);
+        let routes = ServiceRoutes { calls, ..ServiceRoutes::new(service.clone(), protocol, rules) };
+        services.insert(service.clone(), routes);
     }
     services
 }
@@ -92,6 +103,9 @@ fn bind(index: &mut Index<'_>, selected: &Selected<'_>) -> Bound {
             let lowered = RouteRule {
                 index: u32::try_from(at).unwrap_or(u32::MAX),
                 matches: rule.matches.clone(),
+                filters: filters::lower(index, route, &format!("spec.rules[{at}]"), &rule.filters),
+                timeouts: rule.timeouts,
+                retry: rule.retry.clone(),
                 ..RouteRule::new(object.clone(), backends(index, route, at, rule))
             };
             for (_, parent) in &parents {
@@ -120,9 +134,13 @@ fn bound_ports(
     };
     let ports = service.object.ports.iter().filter(|p| parent.port.is_none_or(|wanted| wanted == p.port));
     let all: Vec<ServicePort> = ports.map(|p| service.object.port_name(p.port)).collect();
-    let is_opaque = |port: &ServicePort| selected.protocols.get(port) == Some(&Protocol::Opaque);
-    let http: Vec<(usize, ServicePort)> =
-        all.iter().filter(|p| !is_opaque(p)).map(|p| (at, p.clone())).collect();
+    let is_grpc = matches!(route.located.object, Object::GrpcRoute(_));
+    let fits = |port: &&ServicePort| match selected.protocols.get(*port) {
+        Some(Protocol::Grpc | Protocol::Http2) => true,
+        Some(Protocol::Http1 | Protocol::Undeclared) | None => !is_grpc,
+        Some(Protocol::Opaque) => false,
+    };
+    let http: Vec<(usize, ServicePort)> = all.iter().filter(fits).map(|p| (at, p.clone())).collect();
     if http.is_empty() {
         let ports: Vec<String> = service.object.ports.iter().map(|p| p.port.to_string()).collect();
         let (message, remedy) = match parent.port {
@@ -130,13 +148,14 @@ fn bound_ports(
                 format!("Service {} has no port {port}", parent.service.name),
                 format!("it has {}", ports.join(", ")),
             ),
-            _ => (
-                format!(
-                    "Service {} speaks no HTTP there: the route has no effect on it",
-                    parent.service.name
-                ),
-                "declare appProtocol: http on its port".to_owned(),
-            ),
+            _ => {
+                let (what, declared) = if is_grpc { ("gRPC", "grpc") } else { ("HTTP", "http") };
+                let name = &parent.service.name;
+                (
+                    format!("Service {name} speaks no {what} there: the route has no effect on it"),
+                    format!("declare appProtocol: {declared} on its port"),
+                )
+            }
         };
         index.problems.warn(route.located, parent.line, &format!("{field}.port"), message, remedy);
     }
@@ -183,7 +202,9 @@ fn backends(
             name: Arc::clone(&backend.service.name),
             port: backend.port,
         };
-        found.push(Backend { invalid, ..Backend::new(service, backend.weight) });
+        let field = format!("spec.rules[{rule_at}].backendRefs[{at}]");
+        let filters = filters::lower(index, route, &field, &backend.filters);
+        found.push(Backend { invalid, filters, ..Backend::new(service, backend.weight) });
     }
     found
 }

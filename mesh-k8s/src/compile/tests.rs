@@ -6,6 +6,7 @@ mod policy;
 mod routes;
 mod scale;
 mod services;
+mod traffic;
 
 use std::fmt::Write;
 

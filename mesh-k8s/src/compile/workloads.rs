@@ -13,11 +13,13 @@ use crate::compile::{
     endpoints::{Selected, SelectedWorkload},
     index::Index,
     policy,
+    traffic::Policies,
 };
 
 pub(crate) fn lower(
     index: &mut Index<'_>,
     selected: &Selected<'_>,
+    policies: &Policies,
     settings: &Settings,
 ) -> BTreeMap<WorkloadRef, WorkloadConfig> {
     let grants = policy::grants(index, settings);
@@ -33,7 +35,7 @@ pub(crate) fn lower(
             identity: workload.identity.clone(),
             address: object.address.value,
             zone: workload.zone(),
-            inbound: inbound(workload),
+            inbound: inbound(index, workload, policies),
             upstreams: object.upstreams.iter().map(upstream).collect(),
             policy: policy::of(index, &grants, object),
         };
@@ -42,16 +44,28 @@ pub(crate) fn lower(
     found
 }
 
-fn inbound(workload: &SelectedWorkload<'_>) -> Vec<InboundPort> {
-    let ports = workload.item.object.ports.iter().zip(&workload.ports);
-    ports
-        .map(|(port, (services, protocol))| InboundPort {
+fn inbound(index: &mut Index<'_>, workload: &SelectedWorkload<'_>, policies: &Policies) -> Vec<InboundPort> {
+    let ports = workload.item.object.ports.iter().zip(&workload.ports).enumerate();
+    let mut found = Vec::with_capacity(workload.ports.len());
+    for (at, (port, (services, protocol))) in ports {
+        let (limits, left_out) = policies.limits(services);
+        if left_out > 0 {
+            let message = format!(
+                "the TrafficPolicies of its Services have more than {} rateLimits: {left_out} have no effect",
+                InboundLimits::MAX_RATES
+            );
+            let field = format!("spec.ports[{at}]");
+            let remedy = "name fewer rateLimits, or fewer Services";
+            index.problems.warn(workload.item.located, port.line, &field, message, remedy);
+        }
+        found.push(InboundPort {
             port: port.port,
             name: port.name.clone(),
             protocol: *protocol,
             app_address: port.app_address,
             services: services.clone(),
-            limits: InboundLimits::default(),
-        })
-        .collect()
+            limits,
+        });
+    }
+    found
 }

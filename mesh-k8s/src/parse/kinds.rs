@@ -16,18 +16,22 @@ pub(crate) enum Kind {
     Service,
     Workload,
     HttpRoute,
+    GrpcRoute,
+    TrafficPolicy,
     TrafficSplit,
     TrafficTarget,
     HttpRouteGroup,
     TcpRoute,
 }
 
-const KINDS: [(Kind, &str, &str); 9] = [
+const KINDS: [(Kind, &str, &str); 11] = [
     (Kind::Namespace, "Namespace", "v1"),
     (Kind::ServiceAccount, "ServiceAccount", "v1"),
     (Kind::Service, "Service", "v1"),
     (Kind::Workload, "Workload", labels::API_VERSION),
     (Kind::HttpRoute, "HTTPRoute", "gateway.networking.k8s.io/v1"),
+    (Kind::GrpcRoute, "GRPCRoute", "gateway.networking.k8s.io/v1"),
+    (Kind::TrafficPolicy, "TrafficPolicy", labels::API_VERSION),
     (Kind::TrafficSplit, "TrafficSplit", "split.smi-spec.io/v1alpha4"),
     (Kind::TrafficTarget, "TrafficTarget", "access.smi-spec.io/v1alpha3"),
     (Kind::HttpRouteGroup, "HTTPRouteGroup", "specs.smi-spec.io/v1alpha4"),

@@ -1,7 +1,9 @@
 //! Reads one file: documents, then objects, each checked alone.
 
+mod balancing;
 mod closed;
 mod document;
+mod filters;
 mod gateway;
 mod kinds;
 mod kubernetes;
@@ -11,7 +13,9 @@ mod requests;
 mod smi;
 #[cfg(test)]
 mod tests;
+mod traffic;
 mod tree;
+mod values;
 mod workload;
 
 use std::sync::Arc;
@@ -209,7 +213,13 @@ fn read_object(reader: &mut Reader, kind: Kind, node: &Node) -> Option<Object> {
                 if outside.is_some() { fields.optional("spec") } else { fields.required(reader, "spec") };
             smi::route_group(reader, metadata, spec.as_ref(), outside.as_ref())
         }
-        Kind::Service | Kind::Workload | Kind::HttpRoute | Kind::TrafficSplit | Kind::TrafficTarget => {
+        Kind::Service
+        | Kind::Workload
+        | Kind::HttpRoute
+        | Kind::GrpcRoute
+        | Kind::TrafficPolicy
+        | Kind::TrafficSplit
+        | Kind::TrafficTarget => {
             let spec = fields.required(reader, "spec");
             read_spec(reader, kind, metadata, &spec?)
         }
@@ -229,7 +239,11 @@ fn read_spec(
     match kind {
         Kind::Service => kubernetes::service(reader, metadata, spec).map(Object::Service),
         Kind::Workload => workload::read(reader, metadata, spec).map(Object::Workload),
-        Kind::HttpRoute => gateway::read(reader, metadata, spec).map(Object::HttpRoute),
+        Kind::HttpRoute => gateway::read(reader, metadata, spec, false).map(Object::HttpRoute),
+        Kind::GrpcRoute => gateway::read(reader, metadata, spec, true).map(Object::GrpcRoute),
+        Kind::TrafficPolicy => {
+            traffic::read(reader, metadata, spec).map(|o| Object::TrafficPolicy(Box::new(o)))
+        }
         Kind::TrafficSplit => smi::split(reader, metadata, spec).map(Object::TrafficSplit),
         Kind::TrafficTarget => smi::target(reader, metadata, spec).map(Object::TrafficTarget),
         Kind::Namespace | Kind::ServiceAccount | Kind::TcpRoute | Kind::HttpRouteGroup => None,

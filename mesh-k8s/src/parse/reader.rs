@@ -308,6 +308,16 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// True for a mapping without entries.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.usable && self.entries.is_empty()
+    }
+
+    /// Number of its entries.
+    pub(crate) fn count(&self) -> usize {
+        self.entries.len()
+    }
+
     /// Where the mapping stands.
     pub(crate) fn line(&self) -> u32 {
         self.line

@@ -7,7 +7,7 @@ use mesh_core::{
 };
 
 use crate::parse::{
-    reader::{Field, Reader},
+    reader::{Field, Fields, Reader},
     tree::Value,
 };
 
@@ -43,17 +43,7 @@ pub(crate) fn route_match(reader: &mut Reader, item: &Field<'_>) -> RequestMatch
     let methods =
         fields.optional("method").and_then(|f| reader.choice(&f, &METHODS)).cloned().into_iter().collect();
     let mut found = RequestMatch { path, methods, ..RequestMatch::default() };
-    if let Some(list) = fields.optional("headers") {
-        for item in few(reader, &list) {
-            let Some((name, value, line)) = named_value(reader, &item) else { continue };
-            let Some(name) = header_name(reader, &name, &item) else { continue };
-            if found.headers.iter().any(|(n, _)| *n == name) {
-                let message = format!("header {name} is there twice");
-                reader.refuse(line, &item.path, message, "keep one of them");
-            }
-            found.headers.push((name, value));
-        }
-    }
+    headers(reader, &mut fields, &mut found);
     if let Some(list) = fields.optional("queryParams") {
         for item in few(reader, &list) {
             let Some((name, value, line)) = named_value(reader, &item) else { continue };
@@ -70,6 +60,81 @@ pub(crate) fn route_match(reader: &mut Reader, item: &Field<'_>) -> RequestMatch
     }
     fields.finish(reader);
     found
+}
+
+fn headers(reader: &mut Reader, fields: &mut Fields<'_>, found: &mut RequestMatch) {
+    let Some(list) = fields.optional("headers") else { return };
+    for item in few(reader, &list) {
+        let Some((name, value, line)) = named_value(reader, &item) else { continue };
+        let Some(name) = header_name(reader, &name, &item) else { continue };
+        if found.headers.iter().any(|(n, _)| *n == name) {
+            let message = format!("header {name} is there twice");
+            reader.refuse(line, &item.path, message, "keep one of them");
+        }
+        found.headers.push((name, value));
+    }
+}
+
+/// One GRPCRouteMatch (Gateway API): service and method are the two segments of the path.
+pub(crate) fn grpc_match(reader: &mut Reader, item: &Field<'_>) -> RequestMatch {
+    let mut fields = reader.fields(item);
+    let path = fields.optional("method").and_then(|f| grpc_method(reader, &f));
+    let mut found = RequestMatch { path, ..RequestMatch::default() };
+    headers(reader, &mut fields, &mut found);
+    fields.finish(reader);
+    found
+}
+
+fn grpc_method(reader: &mut Reader, field: &Field<'_>) -> Option<PathMatch> {
+    let mut fields = reader.fields(field);
+    let is_regex = fields
+        .optional("type")
+        .map_or(Some(false), |f| reader.choice(&f, &[("Exact", false), ("RegularExpression", true)]));
+    let service_field = fields.optional("service");
+    let method_field = fields.optional("method");
+    fields.finish(reader);
+    let is_regex = is_regex?;
+    if service_field.is_none() && method_field.is_none() {
+        let message = "neither service nor method is there";
+        reader.refuse(field.line(), &field.path, message, "write one of them, or remove the condition");
+        return None;
+    }
+    let is_name = |text: &str| {
+        !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+    };
+    let mut part = |field: Option<&Field<'_>>| {
+        let Some(field) = field else { return Some(None) };
+        if is_regex {
+            // Compiled alone, so that a stray ")" cannot join the two.
+            return Some(Some(pattern(reader, field, Pattern::whole)?.source().to_owned()));
+        }
+        let text = bounded(reader, field)?;
+        if is_name(text) {
+            return Some(Some(text.to_owned()));
+        }
+        reader.expected(field, "the name of a gRPC service or method", "write it as in package.Service");
+        None
+    };
+    let (service, method) = (part(service_field.as_ref()), part(method_field.as_ref()));
+    let (service, method) = (service?, method?);
+    match (service, method) {
+        (Some(service), Some(method)) if !is_regex => Some(PathMatch::Exact(format!("/{service}/{method}"))),
+        (Some(service), None) if !is_regex => Some(PathMatch::Prefix(format!("/{service}"))),
+        (service, method) => {
+            let any = || "[^/]+".to_owned();
+            let literal =
+                |text: String| if is_regex { format!("(?:{text})") } else { text.replace('.', "\\.") };
+            let source =
+                format!("/{}/{}", service.map_or_else(any, literal), method.map_or_else(any, literal));
+            match Pattern::whole(&source) {
+                Ok(pattern) => Some(PathMatch::Regex(pattern)),
+                Err(error) => {
+                    reader.refuse(field.line(), &field.path, error.to_string(), "write a shorter pattern");
+                    None
+                }
+            }
+        }
+    }
 }
 
 fn few<'a>(reader: &mut Reader, list: &Field<'a>) -> Vec<Field<'a>> {
@@ -115,7 +180,7 @@ fn path(reader: &mut Reader, field: &Field<'_>) -> Option<PathMatch> {
 }
 
 /// A path in the form in which requests are compared: another form could never match.
-fn plain_path(reader: &mut Reader, field: &Field<'_>) -> Option<String> {
+pub(crate) fn plain_path(reader: &mut Reader, field: &Field<'_>) -> Option<String> {
     let text = reader.text(field)?;
     let is_bad = |c: char| matches!(c, '?' | '#') || c.is_control();
     if text.len() > MAX_VALUE || !text.starts_with('/') || text.contains(is_bad) {
@@ -162,7 +227,7 @@ fn named_value(reader: &mut Reader, item: &Field<'_>) -> Option<(String, ValueMa
     Some((name?.to_owned(), value, item.line()))
 }
 
-fn bounded<'a>(reader: &mut Reader, field: &Field<'a>) -> Option<&'a str> {
+pub(crate) fn bounded<'a>(reader: &mut Reader, field: &Field<'a>) -> Option<&'a str> {
     let text = reader.text(field)?;
     if text.len() > MAX_VALUE {
         reader.expected(field, &format!("a value of at most {MAX_VALUE} bytes"), "shorten it");
@@ -175,7 +240,7 @@ fn bounded<'a>(reader: &mut Reader, field: &Field<'a>) -> Option<&'a str> {
     Some(text)
 }
 
-fn header_name(reader: &mut Reader, name: &str, field: &Field<'_>) -> Option<HeaderName> {
+pub(crate) fn header_name(reader: &mut Reader, name: &str, field: &Field<'_>) -> Option<HeaderName> {
     let parsed = HeaderName::from_bytes(name.as_bytes()).ok();
     if parsed.is_none() {
         let message = format!("{name:?} is not the name of a header");

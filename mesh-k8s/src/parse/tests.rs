@@ -1,10 +1,13 @@
 //! YAML in, objects and problems out.
 
+mod filters;
 mod gateway;
+mod grpc;
 mod hostile;
 mod kinds;
 mod kubernetes;
 mod smi;
+mod traffic;
 mod workload;
 
 use super::parse;

@@ -179,13 +179,9 @@ impl Store {
 
 /// The Service ports that calls to `destination` can reach.
 fn backends(destination: &Destination) -> impl Iterator<Item = &ServicePort> {
-    let rules = match destination {
-        Destination::Service(routes) => routes.rules.as_slice(),
-        Destination::Passthrough | Destination::Unknown(_) => &[],
+    let routes = match destination {
+        Destination::Service(routes) => Some(routes),
+        Destination::Passthrough | Destination::Unknown(_) => None,
     };
-    rules
-        .iter()
-        .flat_map(|rule| &rule.backends)
-        .filter(|backend| !backend.invalid)
-        .map(|backend| &backend.service)
+    routes.into_iter().flat_map(|routes| routes.needed())
 }

@@ -43,9 +43,8 @@ fn mistakes_in_a_route() {
     bad("weight: 90", "weight: 1000001", "!15 spec.rules[0].backendRefs[0].weight: is not a weight");
     bad("weight: 90", "weight: 1.5", "!15 spec.rules[0].backendRefs[0].weight: 1.5 is not a weight");
     bad("port: 80, weight: 90", "weight: 90", "!15 spec.rules[0].backendRefs[0].port: the field is missing");
-    bad("weight: 90", "filters: [{type: X}]", "!15 spec.rules[0].backendRefs[0].filters: not supported yet");
-    bad("name: first", "timeouts: {request: 1s}", "!8 spec.rules[0].timeouts: not supported yet");
-    bad("name: first", "filters: [{type: X}]", "!8 spec.rules[0].filters: not supported yet");
+    bad("name: first", "sessionPersistence: {}", "!8 spec.rules[0].sessionPersistence: not supported yet");
+    bad("name: first", "name: First", "!8 spec.rules[0].name: is not the name of a rule");
     bad("GET", "GETS", "!11 spec.rules[0].matches[0].method: did you mean \"GET\"?");
     bad("PathPrefix", "Prefix", "!10 spec.rules[0].matches[0].path.type: is not one of Exact, PathPrefix");
     bad("value: /api", "value: api", "!10 spec.rules[0].matches[0].path.value: begin it with \"/\"");

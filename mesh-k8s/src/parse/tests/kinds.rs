@@ -31,7 +31,7 @@ fn other_kinds_are_reported() {
     check_wrong("example.com/v1", "Deployment", "!2 kind: is unknown");
     check_wrong(
         "gateway.networking.k8s.io/v1",
-        "GRPCRoute",
+        "TLSRoute",
         "!2 kind: the mesh reads Namespace, ServiceAccount",
     );
     check_wrong(
