@@ -102,6 +102,9 @@ reasons! {
     /// The request is malformed or ambiguous.
     BadRequest = "BAD_REQUEST", BAD_REQUEST, InvalidArgument,
         "the request does not follow RFC 9110/9112/9113";
+    /// Nothing came of the request's body for too long, and no response had begun.
+    RequestStalled = "REQUEST_STALLED", REQUEST_TIMEOUT, Cancelled,
+        "the caller began a body and went silent: see its log, or raise --body-idle";
     /// The path can be read in more than one way and a rule matches on paths.
     PathAmbiguous = "PATH_AMBIGUOUS", BAD_REQUEST, InvalidArgument,
         "send the path without encoded slashes, backslashes or NUL";

@@ -81,6 +81,9 @@ pub struct Options {
     /// How long a call waits for the controller's first answer about its destination
     #[arg(long, env = "MESH_DISCOVERY_WAIT", default_value = "2s")]
     pub discovery_wait: String,
+    /// How long a request's body for an HTTP/1 application may be silent before its response begins
+    #[arg(long, env = "MESH_BODY_IDLE", default_value = "60s")]
+    pub body_idle: String,
     /// How HTTP/1 requests travel between proxies
     #[arg(long, env = "MESH_HTTP1_TRANSPORT", value_enum, default_value = "h1")]
     pub http1_transport: Http1Transport,
@@ -115,6 +118,7 @@ impl Options {
             drain_timeout: "30s".to_owned(),
             retire_timeout: "10m".to_owned(),
             discovery_wait: "2s".to_owned(),
+            body_idle: "60s".to_owned(),
             http1_transport: Http1Transport::H1,
             mark: None,
             log: "info".to_owned(),

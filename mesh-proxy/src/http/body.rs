@@ -6,12 +6,14 @@ use std::{
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::{Buf, Bytes};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use mesh_core::reason::Reason;
+use tokio::time::{Sleep, sleep};
 
 use super::{
     exchange::{Exchange, Progress},
@@ -28,23 +30,42 @@ pub(crate) struct RequestBody {
     progress: Option<Rc<Progress>>,
     /// Until it opens, the body is not asked for.
     gate: Option<Gate>,
+    /// None: it may be silent for ever.
+    patience: Option<Patience>,
+}
+
+/// Why a request's body ends early.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BodyError {
+    /// The caller's connection broke, or what it sent is no body.
+    #[error(transparent)]
+    Caller(#[from] hyper::Error),
+    /// Nothing came for too long.
+    #[error("nothing came of the request's body for too long")]
+    Stalled,
 }
 
 impl RequestBody {
     /// Wraps the body that came; its bytes count for `exchange`.
     pub(crate) fn new(inner: Incoming, exchange: &mut Exchange) -> Self {
         let progress = (!inner.is_end_stream()).then(|| exchange.request_progress());
-        Self { inner: Some(inner), progress, gate: None }
+        Self { inner: Some(inner), progress, gate: None, patience: None }
     }
 
     /// No body.
     pub(crate) fn none() -> Self {
-        Self { inner: None, progress: None, gate: None }
+        Self { inner: None, progress: None, gate: None, patience: None }
     }
 
     /// Holds the body back until `gate` opens.
     pub(crate) fn hold(&mut self, gate: Gate) {
         self.gate = Some(gate);
+    }
+
+    /// Ends the body when nothing of it comes for this long, at most twice as long, while no response has begun. Not for
+    /// HTTP/2 applications: their streams may be silent, and cost little.
+    pub(crate) fn limit_silence(&mut self, limit: Duration) {
+        self.patience = self.progress.is_some().then_some(Patience { limit, timer: None, came: false });
     }
 
     /// True when there is no body at all.
@@ -55,20 +76,31 @@ impl RequestBody {
 
 impl Body for RequestBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BodyError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if let Some(gate) = &mut self.gate {
             ready!(gate.poll_open(cx));
             self.gate = None;
         }
-        let Some(inner) = &mut self.inner else { return Poll::Ready(None) };
-        let mut frame = ready!(Pin::new(inner).poll_frame(cx));
+        let this = &mut *self;
+        let Some(inner) = &mut this.inner else { return Poll::Ready(None) };
+        let Poll::Ready(mut frame) = Pin::new(inner).poll_frame(cx) else {
+            let (Some(patience), Some(progress)) = (&mut this.patience, &this.progress) else {
+                return Poll::Pending;
+            };
+            ready!(patience.poll(cx, progress));
+            progress.fault.set(Some(Reason::RequestStalled));
+            return Poll::Ready(Some(Err(BodyError::Stalled)));
+        };
+        if let Some(patience) = &mut this.patience {
+            patience.came = true;
+        }
         clean(&mut frame);
-        match (&frame, &self.progress) {
+        match (&frame, &this.progress) {
             (Some(Ok(frame)), Some(progress)) => {
                 let count = frame.data_ref().map_or(0, Bytes::remaining) as u64;
                 progress.bytes.set(progress.bytes.get() + count);
@@ -76,7 +108,7 @@ impl Body for RequestBody {
             (Some(Err(error)), Some(progress)) => progress.fault.set(Some(fault(error))),
             _ => {}
         }
-        Poll::Ready(frame)
+        Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Caller)))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -85,6 +117,29 @@ impl Body for RequestBody {
 
     fn size_hint(&self) -> SizeHint {
         self.inner.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
+    }
+}
+
+/// How long a caller may be silent within a body.
+struct Patience {
+    limit: Duration,
+    /// Begins when the body is waited for, which most are not.
+    timer: Option<Pin<Box<Sleep>>>,
+    /// Something came since it began.
+    came: bool,
+}
+
+impl Patience {
+    /// Ready when nothing came for too long.
+    fn poll(&mut self, cx: &mut Context<'_>, progress: &Progress) -> Poll<()> {
+        loop {
+            let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(self.limit)));
+            ready!(timer.as_mut().poll(cx));
+            if !self.came && !progress.answered.get() {
+                return Poll::Ready(());
+            }
+            (self.timer, self.came) = (None, false);
+        }
     }
 }
 

@@ -21,6 +21,8 @@ pub(crate) struct Progress {
     pub bytes: Cell<u64>,
     /// What the caller did wrong with it, once it did.
     pub fault: Cell<Option<Reason>>,
+    /// The response has begun.
+    pub answered: Cell<bool>,
 }
 
 /// Counts one exchange. When it is dropped before [`Exchange::finish`], the caller went away.
@@ -119,6 +121,9 @@ impl Exchange {
     /// Notes the response's head.
     pub(crate) fn head(&mut self, status: StatusCode, fields: &HeaderMap) {
         self.status = Some(status.as_u16());
+        if let Some(request) = &self.request {
+            request.answered.set(true);
+        }
         self.failed |= status.is_server_error();
         self.without_body |= matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         self.grpc = headers::is_grpc(fields);

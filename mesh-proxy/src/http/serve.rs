@@ -2,7 +2,7 @@
 
 use std::{cell::Cell, convert::Infallible, future::Future, pin::pin, rc::Rc, time::Duration};
 
-use http::{HeaderValue, Request, Response, StatusCode, header::CONNECTION};
+use http::{HeaderValue, Request, Response, StatusCode, Version, header::CONNECTION};
 use hyper::{
     body::Incoming,
     server::conn::{http1, http2},
@@ -50,6 +50,8 @@ where
         let told = Rc::clone(&told);
         async move {
             let mut response = answer(response).await;
+            // Whatever the next connection spoke: this one is kept or closed by its own rules.
+            *response.version_mut() = Version::HTTP_11;
             if told.get() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }

@@ -75,7 +75,10 @@ async fn handle(server: Rc<Server>, mut request: Request<Incoming>) -> Response<
         return refuse(exchange, reason, "", to);
     }
     exchange.sent_to(server.app.address());
-    let request = request.map(|body| RequestBody::new(body, &mut exchange));
+    let mut request = request.map(|body| RequestBody::new(body, &mut exchange));
+    if server.wire == Wire::H1 {
+        request.body_mut().limit_silence(server.callee.worker.config.body_idle);
+    }
     match server.app.send(server.wire, None, request).await {
         Ok((response, lease)) => respond(response, lease, asked, exchange),
         Err(failure) => refuse(exchange, app_reason(&failure), "", to),

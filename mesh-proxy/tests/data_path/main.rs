@@ -6,6 +6,8 @@ mod bypass;
 mod corpus;
 mod drain;
 mod endings;
+mod features;
+mod floods;
 mod frames;
 mod framing;
 mod http1;
