@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a helper that fails ends its test")]
 
 mod bypass;
+mod churn;
 mod corpus;
 mod drain;
 mod endings;
