@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper that fails ends its test")]
 
+mod balance;
 mod bypass;
 mod churn;
 mod corpus;
