@@ -11,21 +11,74 @@ use std::{
 
 use bytes::{Buf, Bytes};
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use mesh_core::reason::Reason;
 use tokio::time::{Sleep, sleep};
 
 use super::{
     exchange::{Exchange, Progress},
     expect::Gate,
+    h1::Malformed,
     headers,
 };
-use crate::pool::Lease;
+use crate::pool::{Lease, Received};
+
+/// A body as it comes.
+pub(crate) enum Incoming {
+    /// From HTTP/2, or in a request.
+    Hyper(hyper::body::Incoming),
+    /// In a response of HTTP/1.
+    H1(Received),
+}
+
+/// Why a body does not come to its end.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BodyError {
+    /// HTTP/2, or a caller.
+    #[error(transparent)]
+    Hyper(#[from] hyper::Error),
+    /// Reading failed.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// It is not what it should be.
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+    /// Nothing came for too long.
+    #[error("nothing came of the request's body for too long")]
+    Stalled,
+}
+
+impl Body for Incoming {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.get_mut() {
+            Self::Hyper(inner) => Pin::new(inner).poll_frame(cx).map_err(BodyError::from),
+            Self::H1(inner) => Pin::new(inner).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Hyper(inner) => inner.is_end_stream(),
+            Self::H1(inner) => inner.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Hyper(inner) => inner.size_hint(),
+            Self::H1(inner) => inner.size_hint(),
+        }
+    }
+}
 
 /// The body of a forwarded request.
 pub(crate) struct RequestBody {
-    /// None: there never was one.
-    inner: Option<Incoming>,
+    inner: hyper::body::Incoming,
     /// None: there is no body.
     progress: Option<Rc<Progress>>,
     /// Until it opens, the body is not asked for.
@@ -34,27 +87,11 @@ pub(crate) struct RequestBody {
     patience: Option<Patience>,
 }
 
-/// Why a request's body ends early.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum BodyError {
-    /// The caller's connection broke, or what it sent is no body.
-    #[error(transparent)]
-    Caller(#[from] hyper::Error),
-    /// Nothing came for too long.
-    #[error("nothing came of the request's body for too long")]
-    Stalled,
-}
-
 impl RequestBody {
     /// Wraps the body that came; its bytes count for `exchange`.
-    pub(crate) fn new(inner: Incoming, exchange: &mut Exchange) -> Self {
+    pub(crate) fn new(inner: hyper::body::Incoming, exchange: &mut Exchange) -> Self {
         let progress = (!inner.is_end_stream()).then(|| exchange.request_progress());
-        Self { inner: Some(inner), progress, gate: None, patience: None }
-    }
-
-    /// No body.
-    pub(crate) fn none() -> Self {
-        Self { inner: None, progress: None, gate: None, patience: None }
+        Self { inner, progress, gate: None, patience: None }
     }
 
     /// Holds the body back until `gate` opens.
@@ -66,6 +103,11 @@ impl RequestBody {
     /// HTTP/2 applications: their streams may be silent, and cost little.
     pub(crate) fn limit_silence(&mut self, limit: Duration) {
         self.patience = self.progress.is_some().then_some(Patience { limit, timer: None, came: false });
+    }
+
+    /// True when it is held back.
+    pub(crate) fn is_held(&self) -> bool {
+        self.gate.is_some()
     }
 
     /// True when there is no body at all.
@@ -87,8 +129,7 @@ impl Body for RequestBody {
             self.gate = None;
         }
         let this = &mut *self;
-        let Some(inner) = &mut this.inner else { return Poll::Ready(None) };
-        let Poll::Ready(mut frame) = Pin::new(inner).poll_frame(cx) else {
+        let Poll::Ready(mut frame) = Pin::new(&mut this.inner).poll_frame(cx) else {
             let (Some(patience), Some(progress)) = (&mut this.patience, &this.progress) else {
                 return Poll::Pending;
             };
@@ -108,15 +149,15 @@ impl Body for RequestBody {
             (Some(Err(error)), Some(progress)) => progress.fault.set(Some(fault(error))),
             _ => {}
         }
-        Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Caller)))
+        Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Hyper)))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.as_ref().is_none_or(Body::is_end_stream)
+        self.inner.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
+        self.inner.size_hint()
     }
 }
 
@@ -207,12 +248,12 @@ impl ResponseBody {
 
 impl Body for ResponseBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BodyError;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
         let inner = match &mut this.source {
             Source::Text(text) => return Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),

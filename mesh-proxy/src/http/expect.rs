@@ -1,17 +1,15 @@
 //! `Expect: 100-continue` from end to end (RFC 9110 section 10.1.1): the body is asked for once the upstream wants it.
 
 use std::{
+    cell::Cell,
+    future::Future,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+    rc::Rc,
     task::{Context, Poll},
     time::Duration,
 };
 
-use futures_util::task::AtomicWaker;
-use http::{Request, StatusCode, header::EXPECT};
+use http::{Request, header::EXPECT};
 use tokio::time::{Sleep, sleep};
 
 use super::body::RequestBody;
@@ -21,40 +19,37 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Holds a body back.
 pub(crate) struct Gate {
-    shared: Arc<Shared>,
+    open: Rc<Cell<bool>>,
     patience: Pin<Box<Sleep>>,
 }
 
-#[derive(Default)]
-struct Shared {
-    open: AtomicBool,
-    waker: AtomicWaker,
-}
-
 impl Gate {
-    /// Waits until the body may be sent.
+    /// Waits until the body may be sent. Who opens it polls the body thereafter.
     pub(super) fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.shared.waker.register(cx.waker());
-        if self.shared.open.load(Relaxed) {
+        if self.open.get() {
             return Poll::Ready(());
         }
         self.patience.as_mut().poll(cx)
     }
 }
 
+/// Opens a [`Gate`].
+pub(crate) struct Opener(Rc<Cell<bool>>);
+
+impl Opener {
+    /// The upstream wants the body.
+    pub(crate) fn open(&self) {
+        self.0.set(true);
+    }
+}
+
 /// Holds the body of a request back until the upstream says 100, where the caller waits for that. Only for HTTP/1:
 /// over HTTP/2 interim responses do not come through, and the body is not held.
-pub(crate) fn hold_if_expected(request: &mut Request<RequestBody>) {
-    if !request.headers().contains_key(EXPECT) || request.body().is_empty() {
-        return;
+pub(crate) fn hold_if_expected(request: &mut Request<RequestBody>) -> Option<Opener> {
+    if request.body().is_empty() || !request.headers().contains_key(EXPECT) {
+        return None;
     }
-    let shared = Arc::<Shared>::default();
-    let opener = Arc::clone(&shared);
-    hyper::ext::on_informational(request, move |interim| {
-        if interim.status() == StatusCode::CONTINUE {
-            opener.open.store(true, Relaxed);
-            opener.waker.wake();
-        }
-    });
-    request.body_mut().hold(Gate { shared, patience: Box::pin(sleep(PATIENCE)) });
+    let open = Rc::<Cell<bool>>::default();
+    request.body_mut().hold(Gate { open: Rc::clone(&open), patience: Box::pin(sleep(PATIENCE)) });
+    Some(Opener(open))
 }

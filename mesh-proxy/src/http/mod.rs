@@ -7,6 +7,7 @@ pub(crate) mod exchange;
 pub(crate) mod expect;
 mod frames;
 mod front;
+pub(crate) mod h1;
 pub(crate) mod headers;
 pub(crate) mod reply;
 pub(crate) mod serve;

@@ -3,13 +3,19 @@
 use std::future::Future;
 
 use http::{Request, Response};
-use hyper::{body::Incoming, upgrade::OnUpgrade};
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use mesh_core::reason::Reason;
 
-use super::{body::ResponseBody, exchange::Exchange};
+use super::{
+    body::{Incoming, ResponseBody},
+    exchange::Exchange,
+};
 use crate::{
-    net::copy::{Counts, bidirectional},
+    net::{
+        Prefixed, Stream,
+        copy::{Counts, bidirectional},
+    },
     pool::Lease,
     worker::Open,
 };
@@ -23,13 +29,17 @@ pub(crate) fn requested<B>(request: &mut Request<B>) -> OnUpgrade {
 /// it `open`: limits hold for them and a drain waits for them, as for any connection.
 pub(crate) fn join(
     caller: OnUpgrade,
-    mut response: Response<Incoming>,
+    response: Response<Incoming>,
     lease: Lease,
     exchange: Exchange,
     open: Open,
     revoked: impl Future<Output = Reason> + 'static,
 ) -> Response<ResponseBody> {
-    let upstream = hyper::upgrade::on(&mut response);
+    let (response, body) = response.into_parts();
+    let upstream = match body {
+        Incoming::H1(received) => received.into_stream(),
+        Incoming::Hyper(_) => None,
+    };
     // Dropped half-way, at a drain's end for instance, it is counted all the same.
     let tunnel = Tunnel {
         exchange,
@@ -38,20 +48,20 @@ pub(crate) fn join(
         _held: (lease, open),
     };
     tokio::task::spawn_local(carry(caller, upstream, tunnel, revoked));
-    response.map(|_| ResponseBody::none())
+    Response::from_parts(response, ResponseBody::none())
 }
 
 async fn carry(
     caller: OnUpgrade,
-    upstream: OnUpgrade,
+    upstream: Option<Prefixed<Stream>>,
     mut tunnel: Tunnel,
     revoked: impl Future<Output = Reason>,
 ) {
-    let Ok((caller, upstream)) = tokio::try_join!(caller, upstream) else {
+    let (Ok(caller), Some(mut upstream)) = (caller.await, upstream) else {
         tunnel.reason = Some(Reason::ClientDisconnected);
         return;
     };
-    let (mut caller, mut upstream) = (TokioIo::new(caller), TokioIo::new(upstream));
+    let mut caller = TokioIo::new(caller);
     tunnel.reason = tokio::select! {
         outcome = bidirectional(&mut caller, &mut upstream, &tunnel.counts) => {
             if let Err(error) = outcome {

@@ -10,7 +10,7 @@ use super::port::Callee;
 use crate::{
     http::{
         authority,
-        body::{RequestBody, ResponseBody},
+        body::{self, RequestBody, ResponseBody},
         exchange::Exchange,
         headers::{self, MESH_CLIENT_ID},
         reply::{Audience, refuse},
@@ -185,7 +185,7 @@ fn app_reason(failure: &Failure) -> Reason {
 }
 
 fn respond(
-    mut response: Response<Incoming>,
+    mut response: Response<body::Incoming>,
     lease: Lease,
     asked: Option<Asked>,
     mut exchange: Exchange,

@@ -20,7 +20,7 @@ use crate::{
     detect::Detected,
     http::{
         authority,
-        body::{RequestBody, ResponseBody},
+        body::{self, RequestBody, ResponseBody},
         exchange::Exchange,
         headers::{self, MESH_REASON},
         reply::{Audience, refuse},
@@ -222,7 +222,7 @@ async fn send(
     seen: Protocol,
     upgrade: bool,
     exchange: &mut Exchange,
-) -> Result<(Response<Incoming>, Lease, Option<Reason>), Reason> {
+) -> Result<(Response<body::Incoming>, Lease, Option<Reason>), Reason> {
     let worker = &caller.worker;
     let mut attempt = 1;
     loop {
@@ -308,7 +308,7 @@ fn wire(worker: &Worker, declared: Protocol, seen: Protocol, secured: bool, upgr
 }
 
 fn respond(
-    mut response: Response<Incoming>,
+    mut response: Response<body::Incoming>,
     lease: Lease,
     reason: Option<Reason>,
     asked: Option<(OnUpgrade, &Rc<Worker>)>,

@@ -1,25 +1,25 @@
 //! HTTP/1 connections: one request at a time, idle ones on a stack, the newest on top.
 
+mod received;
+
 use std::{
     cell::RefCell,
     rc::Rc,
+    task::{Context, Waker},
     time::{Duration, Instant},
 };
 
-use http::{
-    HeaderValue, Request, Response,
-    header::{CONTENT_LENGTH, TRANSFER_ENCODING},
-};
-use hyper::{
-    body::{Body as _, Incoming},
-    client::conn::http1::{self, SendRequest},
-};
-use hyper_util::rt::TokioIo;
+use http::{Request, Response};
 use mesh_core::{protocol::MeshAlpn, reason::Reason};
 
-use super::{Failure, Held, Upstream, reason_of};
+pub(crate) use self::received::Received;
+use super::{Failure, Upstream};
 use crate::{
-    http::{body::RequestBody, expect::hold_if_expected},
+    http::{
+        body::{Incoming, RequestBody},
+        expect::hold_if_expected,
+        h1::{Failed, Io, exchange},
+    },
     tls::TlsEpoch,
 };
 
@@ -27,72 +27,58 @@ use crate::{
 const MAX_IDLE: usize = 256;
 /// Age at which a connection takes no new request, so that load moves to new endpoints behind an address.
 const MAX_AGE: Duration = Duration::from_secs(600);
-/// Largest head of a response, and largest buffer for one, in bytes.
-const MAX_HEAD: usize = 64 * 1024;
 
+/// A connection, and what decides whether it is used again.
 struct Connection {
-    sender: SendRequest<RequestBody>,
+    io: Io,
     generation: u64,
     opened: Instant,
     used: Instant,
 }
 
+impl Connection {
+    /// True when the server has neither closed it nor said anything without being asked.
+    fn is_quiet(&mut self) -> bool {
+        self.io.read.is_empty() && self.io.poll_fill(&mut Context::from_waker(Waker::noop())).is_pending()
+    }
+}
+
 /// Connections that wait for a request.
 #[derive(Default)]
-pub(super) struct Idle(RefCell<Vec<Connection>>);
+#[expect(clippy::vec_box, reason = "connections go in and out with every request: one word each")]
+pub(super) struct Idle(RefCell<Vec<Box<Connection>>>);
 
 impl Idle {
-    /// Takes the newest that can take a request. One whose last exchange is not over yet stays.
-    fn take(&self, generation: u64, keep_idle: Duration) -> Option<Connection> {
+    /// Takes the newest that can take a request.
+    fn take(&self, generation: u64, keep_idle: Duration) -> Option<Box<Connection>> {
         let mut idle = self.0.borrow_mut();
-        let mut at = idle.len();
-        while at > 0 {
-            at -= 1;
-            let connection = idle.get(at)?;
-            let stale = connection.sender.is_closed() || connection.generation != generation;
-            if !stale && !connection.sender.is_ready() {
-                continue;
-            }
-            // The order of the others does not matter much; what matters is that this costs nothing.
-            let connection = idle.swap_remove(at);
-            let fresh = connection.used.elapsed() < keep_idle && connection.opened.elapsed() < MAX_AGE;
-            if !stale && fresh {
+        let mut connection = idle.pop()?;
+        let now = Instant::now();
+        loop {
+            let fresh = connection.generation == generation
+                && now.saturating_duration_since(connection.used) < keep_idle
+                && now.saturating_duration_since(connection.opened) < MAX_AGE;
+            if fresh && connection.is_quiet() {
                 return Some(connection);
             }
+            connection = idle.pop()?;
         }
-        None
     }
 
-    fn put(&self, connection: Connection) {
+    fn put(&self, mut connection: Box<Connection>) {
         let mut idle = self.0.borrow_mut();
-        if !connection.sender.is_closed() && idle.len() < MAX_IDLE {
+        if idle.len() < MAX_IDLE {
+            connection.used = Instant::now();
+            connection.io.rest();
             idle.push(connection);
         }
     }
 
     pub(super) fn sweep(&self, now: Instant, keep_idle: Duration) {
-        let keep =
-            |c: &Connection| !c.sender.is_closed() && now.saturating_duration_since(c.used) < keep_idle;
         let mut idle = self.0.borrow_mut();
-        idle.retain(keep);
+        idle.retain_mut(|c| now.saturating_duration_since(c.used) < keep_idle && c.is_quiet());
         if idle.capacity() > 2 * idle.len() + 4 {
             idle.shrink_to_fit();
-        }
-    }
-}
-
-/// A connection in use; dropped, it goes back to the stack.
-pub(super) struct Lease {
-    upstream: Rc<Upstream>,
-    connection: Option<Connection>,
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        if let Some(mut connection) = self.connection.take() {
-            connection.used = Instant::now();
-            // A response that was not read to its end closes the connection; until then it is not ready.
-            self.upstream.h1.put(connection);
         }
     }
 }
@@ -104,8 +90,8 @@ pub(super) async fn send(
     mut request: Request<RequestBody>,
 ) -> Result<(Response<Incoming>, super::Lease), Failure> {
     let generation = upstream.generation(epoch);
+    let opener = hold_if_expected(&mut request);
     let mut only_fresh = false;
-    frame(&mut request);
     loop {
         let idle = if only_fresh { None } else { upstream.h1.take(generation, upstream.keep_idle) };
         let (mut connection, fresh) = match idle {
@@ -115,69 +101,37 @@ pub(super) async fn send(
                 Err(reason) => return Err(Failure::unsent(reason, request)),
             },
         };
-        let spare = if fresh { None } else { repeatable(&request) };
-        hold_if_expected(&mut request);
-        match connection.sender.try_send_request(request).await {
-            Ok(response) => {
-                let lease = Lease { upstream: Rc::clone(upstream), connection: Some(connection) };
-                return Ok((
-                    response,
-                    super::Lease { _connection: Held::H1 { _lease: lease }, flight: None, fresh },
-                ));
+        match exchange(&mut connection.io, &mut request, opener.as_ref()).await {
+            Ok((head, upload)) => {
+                let response = received::response(upstream, connection, request, head, upload);
+                return Ok((response, super::Lease { _stream: None, flight: None, fresh }));
             }
-            Err(mut failed) => match failed.take_message() {
-                // The connection had ended meanwhile and nothing was sent.
-                Some(unsent) if !fresh => request = unsent,
-                Some(unsent) => return Err(Failure::unsent(Reason::UpstreamReset, unsent)),
-                None => match spare {
-                    // The server closed the idle connection while the request was on its way.
-                    Some(spare) if is_lost(failed.error()) => (request, only_fresh) = (spare, true),
-                    _ => return Err(Failure { reason: reason_of(failed.error()), unsent: None }),
-                },
-            },
+            // The server closed the idle connection while the request was on its way.
+            Err(Failed::Lost) if !fresh && repeatable(&request) => only_fresh = true,
+            Err(failed) => return Err(Failure { reason: reason_of(failed), unsent: None }),
         }
     }
 }
 
-/// Says how a body without a length is framed. Left to itself, hyper sends none with GET and its like.
-fn frame(request: &mut Request<RequestBody>) {
-    let body = request.body();
-    let sized = body.is_empty() || body.size_hint().exact().is_some();
-    if !sized && !request.headers().contains_key(CONTENT_LENGTH) {
-        request.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+/// Whether a request may be sent twice (RFC 9110 section 9.2.2): idempotent, without a body.
+fn repeatable(request: &Request<RequestBody>) -> bool {
+    request.body().is_empty() && request.method().is_idempotent()
+}
+
+fn reason_of(failed: Failed) -> Reason {
+    match failed {
+        Failed::Lost | Failed::Ended => Reason::UpstreamReset,
+        Failed::Malformed => Reason::UpstreamProtocolError,
+        Failed::Request => Reason::ClientDisconnected,
     }
 }
 
-/// A copy of a request that may be sent twice (RFC 9110 section 9.2.2): idempotent, without a body.
-fn repeatable(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
-    if !request.body().is_empty() || !request.method().is_idempotent() {
-        return None;
-    }
-    let mut copy = Request::new(RequestBody::none());
-    *copy.method_mut() = request.method().clone();
-    *copy.uri_mut() = request.uri().clone();
-    *copy.version_mut() = request.version();
-    *copy.headers_mut() = request.headers().clone();
-    Some(copy)
-}
-
-/// The connection ended before a response began.
-fn is_lost(error: &hyper::Error) -> bool {
-    let io = std::error::Error::source(error).is_some_and(|source| source.is::<std::io::Error>());
-    error.is_incomplete_message() || error.is_closed() || io
-}
-
-async fn open(upstream: &Upstream, epoch: Option<&TlsEpoch>, generation: u64) -> Result<Connection, Reason> {
+async fn open(
+    upstream: &Upstream,
+    epoch: Option<&TlsEpoch>,
+    generation: u64,
+) -> Result<Box<Connection>, Reason> {
     let stream = upstream.connect(MeshAlpn::H1, epoch).await?;
-    let mut builder = http1::Builder::new();
-    builder.max_buf_size(MAX_HEAD);
-    let (sender, connection) =
-        builder.handshake(TokioIo::new(stream)).await.map_err(|_| Reason::UpstreamConnectFailed)?;
-    tokio::task::spawn_local(async move {
-        if let Err(error) = connection.with_upgrades().await {
-            tracing::debug!(%error, "HTTP/1 connection to upstream ended");
-        }
-    });
     let now = Instant::now();
-    Ok(Connection { sender, generation, opened: now, used: now })
+    Ok(Box::new(Connection { io: Io::new(stream), generation, opened: now, used: now }))
 }

@@ -7,19 +7,16 @@ use std::{
 };
 
 use http::{Request, Response};
-use hyper::{
-    body::Incoming,
-    client::conn::http2::{self, SendRequest},
-};
+use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use mesh_core::reason::Reason;
 use tokio::time::timeout;
 
-use super::{Failure, Held, Upstream, Wire, reason_of};
+use super::{Failure, Upstream, Wire, reason_of};
 use crate::{
     http::{
         LocalExecutor,
-        body::RequestBody,
+        body::{Incoming, RequestBody},
         serve::{CONNECTION_WINDOW, STREAM_WINDOW},
     },
     net::dial::CONNECT_TIMEOUT,
@@ -102,10 +99,8 @@ pub(super) async fn send(
         let lease = Lease::of(&connection);
         match connection.sender.try_send_request(request).await {
             Ok(response) => {
-                return Ok((
-                    response,
-                    super::Lease { _connection: Held::H2 { _lease: lease }, flight: None, fresh },
-                ));
+                let lease = super::Lease { _stream: Some(lease), flight: None, fresh };
+                return Ok((response.map(Incoming::Hyper), lease));
             }
             Err(mut failed) => match failed.take_message() {
                 Some(unsent) => request = unsent,

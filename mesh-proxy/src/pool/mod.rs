@@ -15,13 +15,13 @@ use std::{
 };
 
 use http::{Request, Response};
-use hyper::body::Incoming;
 use mesh_core::{identity::SpiffeId, protocol::MeshAlpn, reason::Reason};
 use rustls::ClientConfig;
 
+pub(crate) use self::h1::Received;
 use crate::{
     balance::Flight,
-    http::body::RequestBody,
+    http::body::{Incoming, RequestBody},
     net::{Stream, dial::dial},
     tls::TlsEpoch,
 };
@@ -81,18 +81,13 @@ impl Failure {
     }
 }
 
-/// A connection in use. Dropping it frees the connection for others.
+/// What a response in progress takes of an upstream.
 pub(crate) struct Lease {
-    _connection: Held,
+    _stream: Option<h2::Lease>,
     /// The load that it puts on the endpoint.
     pub flight: Option<Flight>,
     /// True when the connection was made for this request.
     pub fresh: bool,
-}
-
-enum Held {
-    H1 { _lease: h1::Lease },
-    H2 { _lease: h2::Lease },
 }
 
 impl Upstream {

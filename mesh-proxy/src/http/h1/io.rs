@@ -1,0 +1,141 @@
+//! A connection, what was read ahead of its use, and what waits to be written.
+
+use std::{
+    future::Future,
+    io::{self, IoSlice},
+    mem,
+    pin::{Pin, pin},
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::{AsyncReadExt as _, AsyncWrite as _};
+
+use crate::net::{Prefixed, Stream};
+
+/// How much one read takes at first, in bytes.
+const READ: usize = 8 * 1024;
+/// How much one read takes when the ones before were full, in bytes.
+const LARGE_READ: usize = 64 * 1024;
+/// Chunks up to this size are copied behind what is written before them, in bytes: that costs less than a piece more.
+const SMALL: usize = 512;
+
+/// A connection with its buffers. Both are there only while they are used: most connections are idle.
+pub(crate) struct Io {
+    stream: Stream,
+    /// What came and is not used yet.
+    pub read: BytesMut,
+    next_read: usize,
+    front: Vec<u8>,
+    /// How much of `front` is written.
+    written: usize,
+    chunk: Bytes,
+    tail: &'static [u8],
+}
+
+impl Io {
+    /// A connection of which nothing was read.
+    pub(crate) fn new(stream: Stream) -> Self {
+        Self {
+            stream,
+            read: BytesMut::new(),
+            next_read: READ,
+            front: Vec::new(),
+            written: 0,
+            chunk: Bytes::new(),
+            tail: &[],
+        }
+    }
+
+    /// The bare connection, with what was read of it but not used.
+    pub(crate) fn into_stream(self) -> Prefixed<Stream> {
+        Prefixed::new(self.stream, self.read.freeze())
+    }
+
+    /// Reads some more bytes and tells how many; 0: there are no more.
+    pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.read.capacity() - self.read.len() < self.next_read {
+            self.read.reserve(self.next_read);
+        }
+        let outcome = pin!(self.stream.read_buf(&mut self.read)).poll(cx);
+        match &outcome {
+            Poll::Ready(Ok(count)) if *count >= self.next_read => {
+                self.next_read = (2 * self.next_read).min(LARGE_READ);
+            }
+            Poll::Ready(_) => {}
+            Poll::Pending => {
+                self.next_read = READ;
+                if self.read.is_empty() {
+                    self.read = BytesMut::new();
+                }
+            }
+        }
+        outcome
+    }
+
+    /// Where heads and the like are written before they are sent.
+    pub(crate) fn front(&mut self) -> &mut Vec<u8> {
+        &mut self.front
+    }
+
+    /// True when another chunk can be queued.
+    pub(crate) fn takes_chunks(&self) -> bool {
+        self.chunk.is_empty() && self.tail.is_empty()
+    }
+
+    /// Queues a chunk, and `tail` behind it. Only when it [takes chunks](Self::takes_chunks).
+    pub(crate) fn push(&mut self, chunk: Bytes, tail: &'static [u8]) {
+        if chunk.len() <= SMALL {
+            self.front.extend_from_slice(&chunk);
+            self.front.extend_from_slice(tail);
+        } else {
+            (self.chunk, self.tail) = (chunk, tail);
+        }
+    }
+
+    /// Writes all that waits.
+    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            let no_chunk = self.takes_chunks();
+            let front = self.front.get(self.written..).unwrap_or_default();
+            let stream = Pin::new(&mut self.stream);
+            let outcome = match (front.is_empty(), no_chunk) {
+                (true, true) => break,
+                (false, true) => stream.poll_write(cx, front),
+                (_, false) => {
+                    let pieces = [front, &self.chunk, self.tail].map(IoSlice::new);
+                    stream.poll_write_vectored(cx, &pieces)
+                }
+            };
+            match ready!(outcome)? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                count => self.advance(count),
+            }
+        }
+        self.front.clear();
+        self.written = 0;
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn advance(&mut self, mut count: usize) {
+        let front = count.min(self.front.len() - self.written);
+        self.written += front;
+        count -= front;
+        let chunk = count.min(self.chunk.len());
+        if chunk == self.chunk.len() {
+            // Frees it.
+            self.chunk = Bytes::new();
+        } else {
+            self.chunk.advance(chunk);
+        }
+        self.tail = self.tail.get(count - chunk..).unwrap_or_default();
+    }
+
+    /// Gives up what is only of use to a busy connection.
+    pub(crate) fn rest(&mut self) {
+        drop(mem::take(&mut self.front));
+        if self.read.is_empty() {
+            self.read = BytesMut::new();
+        }
+    }
+}
