@@ -1,8 +1,8 @@
 //! Threads: how many workers, and how one starts.
 
-use std::{fs, io, path::Path, thread};
+use std::{fs, io, path::Path, sync::mpsc, thread};
 
-use tokio::{sync::watch, task::LocalSet};
+use tokio::{runtime::LocalOptions, sync::watch};
 
 use crate::worker::{self, WorkerContext};
 
@@ -68,12 +68,21 @@ impl Drop for Running {
 /// # Errors
 /// When the thread or its event loop cannot be made.
 pub(crate) fn start_worker(context: WorkerContext, running: Running) -> io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    // The event loop cannot leave its thread, so it is made there.
+    let (tell, told) = mpsc::sync_channel(1);
     thread::Builder::new().name(format!("worker-{}", context.index)).stack_size(STACK).spawn(move || {
         let _running = running;
-        LocalSet::new().block_on(&runtime, worker::run(context));
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+        match runtime {
+            Ok(runtime) => {
+                let _ = tell.send(Ok(()));
+                runtime.block_on(worker::run(context));
+            }
+            Err(error) => drop(tell.send(Err(error))),
+        }
     })?;
-    Ok(())
+    told.recv().unwrap_or_else(|_| Err(io::Error::other("the worker ended at once")))
 }
 
 #[cfg(test)]

@@ -225,7 +225,7 @@ fn sweep_apps(apps: &mut HashMap<SocketAddr, App>, now: Instant) {
     });
 }
 
-/// Runs until both directions are drained. Called inside a `LocalSet` on the worker's thread.
+/// Runs until both directions are drained. Called on the worker's own event loop.
 pub(crate) async fn run(context: WorkerContext) {
     let index = context.index;
     let mut accepting = context.accepting.clone();
@@ -248,7 +248,7 @@ pub(crate) async fn run(context: WorkerContext) {
         () = sweeping => {}
         () = drain::ending(&mut drain, Direction::Outbound) => {}
     }
-    // Nothing is accepted any more; what runs was told the same and ends by itself, or is dropped with the LocalSet.
+    // Nothing is accepted any more; what runs was told the same and ends by itself, or is dropped with the event loop.
     tracing::debug!(index, connections = worker.connections.get(), "worker drains");
     tokio::select! {
         () = worker.all_ended() => {}

@@ -2,6 +2,7 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use mesh_core::reason::Reason;
 use rustls::{ClientConfig, pki_types::ServerName};
 use socket2::SockRef;
@@ -9,7 +10,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use super::{
-    Stream, keepalive,
+    Prefixed, Stream, keepalive,
     own::{self, To},
 };
 use crate::tls::handshake_reason;
@@ -45,7 +46,7 @@ async fn connect(address: SocketAddr, tls: Option<Arc<ClientConfig>>) -> Result<
     // An address as name: no SNI. Who the peer must be stands in the configuration's verifier.
     let name = ServerName::IpAddress(address.ip().into());
     let alpn = config.alpn_protocols.first().cloned();
-    match TlsConnector::from(config).connect(name, tcp).await {
+    match TlsConnector::from(config).connect(name, Prefixed::new(tcp, Bytes::new())).await {
         Ok(stream) if stream.get_ref().1.alpn_protocol() == alpn.as_deref() => {
             Ok(Stream::Dialled(Box::new(stream)))
         }

@@ -48,7 +48,7 @@ pub(crate) enum Stream {
     /// TLS, the peer dialled; its chain was verified under these roots.
     Accepted(Box<Prefixed<server::TlsStream<Prefixed>>>, RootsHash),
     /// TLS, this side dialled.
-    Dialled(Box<client::TlsStream<TcpStream>>),
+    Dialled(Box<client::TlsStream<Prefixed>>),
 }
 
 impl Stream {
@@ -118,7 +118,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Prefixed<S> {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
+        match bufs {
+            // TLS has one record to write as a rule, and the kernel takes one piece with less ado.
+            [only] => Pin::new(&mut self.inner).poll_write(cx, only),
+            _ => Pin::new(&mut self.inner).poll_write_vectored(cx, bufs),
+        }
     }
 }
 

@@ -5,7 +5,6 @@ mod received;
 use std::{
     cell::RefCell,
     rc::Rc,
-    task::{Context, Waker},
     time::{Duration, Instant},
 };
 
@@ -36,13 +35,6 @@ struct Connection {
     used: Instant,
 }
 
-impl Connection {
-    /// True when the server has neither closed it nor said anything without being asked.
-    fn is_quiet(&mut self) -> bool {
-        self.io.read.is_empty() && self.io.poll_fill(&mut Context::from_waker(Waker::noop())).is_pending()
-    }
-}
-
 /// Connections that wait for a request.
 #[derive(Default)]
 #[expect(clippy::vec_box, reason = "connections go in and out with every request: one word each")]
@@ -58,7 +50,7 @@ impl Idle {
             let fresh = connection.generation == generation
                 && now.saturating_duration_since(connection.used) < keep_idle
                 && now.saturating_duration_since(connection.opened) < MAX_AGE;
-            if fresh && connection.is_quiet() {
+            if fresh && connection.io.is_quiet() {
                 return Some(connection);
             }
             connection = idle.pop()?;
@@ -76,7 +68,7 @@ impl Idle {
 
     pub(super) fn sweep(&self, now: Instant, keep_idle: Duration) {
         let mut idle = self.0.borrow_mut();
-        idle.retain_mut(|c| now.saturating_duration_since(c.used) < keep_idle && c.is_quiet());
+        idle.retain_mut(|c| now.saturating_duration_since(c.used) < keep_idle && c.io.is_quiet());
         if idle.capacity() > 2 * idle.len() + 4 {
             idle.shrink_to_fit();
         }

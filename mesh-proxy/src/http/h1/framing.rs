@@ -175,7 +175,7 @@ fn cut(read: &mut BytesMut, most: u64) -> (Bytes, u64) {
 
 /// Length of the first line with its end. None: it is not there yet.
 fn line_end(read: &[u8]) -> Result<Option<usize>, Malformed> {
-    match read.iter().position(|byte| *byte == b'\n') {
+    match memchr::memchr(b'\n', read) {
         None => Ok(None),
         Some(at) if at > 0 && read.get(at - 1) == Some(&b'\r') => Ok(Some(at + 1)),
         Some(_) => Err(Malformed::Chunk),

@@ -63,16 +63,14 @@ pub(crate) struct ResponseHead {
 /// # Errors
 /// [`Malformed::BareLineFeed`]: others would see lines where this proxy sees none, or the reverse.
 pub(crate) fn end(read: &[u8], from: usize) -> Result<Option<usize>, Malformed> {
-    let mut at = from.saturating_sub(3);
-    while let Some(feed) = read.get(at..).and_then(|rest| rest.iter().position(|byte| *byte == b'\n')) {
-        at += feed;
+    let from = from.saturating_sub(3);
+    for at in memchr::memchr_iter(b'\n', read.get(from..).unwrap_or_default()).map(|at| from + at) {
         if at == 0 || read.get(at - 1) != Some(&b'\r') {
             return Err(Malformed::BareLineFeed);
         }
         if at >= 3 && read.get(at - 3..at - 1) == Some(b"\r\n") {
             return Ok(Some(at + 1));
         }
-        at += 1;
     }
     Ok(None)
 }

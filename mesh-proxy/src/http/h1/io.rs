@@ -5,11 +5,11 @@ use std::{
     io::{self, IoSlice},
     mem,
     pin::{Pin, pin},
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
 };
 
 use bytes::{Buf, Bytes, BytesMut};
-use tokio::io::{AsyncReadExt as _, AsyncWrite as _};
+use tokio::io::{AsyncRead as _, AsyncReadExt as _, AsyncWrite as _, ReadBuf};
 
 use crate::net::{Prefixed, Stream};
 
@@ -17,6 +17,8 @@ use crate::net::{Prefixed, Stream};
 const READ: usize = 8 * 1024;
 /// How much one read takes when the ones before were full, in bytes.
 const LARGE_READ: usize = 64 * 1024;
+/// Room for a head as most are, in bytes; an idle connection keeps no more.
+const FRONT: usize = 1024;
 /// Chunks up to this size are copied behind what is written before them, in bytes: that costs less than a piece more.
 const SMALL: usize = 512;
 
@@ -52,8 +54,19 @@ impl Io {
         Prefixed::new(self.stream, self.read.freeze())
     }
 
+    /// True when the peer has neither ended the connection nor said anything without being asked.
+    pub(crate) fn is_quiet(&mut self) -> bool {
+        let mut byte = [0];
+        let mut cx = Context::from_waker(Waker::noop());
+        self.read.is_empty()
+            && Pin::new(&mut self.stream).poll_read(&mut cx, &mut ReadBuf::new(&mut byte)).is_pending()
+    }
+
     /// Reads some more bytes and tells how many; 0: there are no more.
     pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.read.capacity() == 0 {
+            self.read = spare::take();
+        }
         if self.read.capacity() - self.read.len() < self.next_read {
             self.read.reserve(self.next_read);
         }
@@ -65,9 +78,7 @@ impl Io {
             Poll::Ready(_) => {}
             Poll::Pending => {
                 self.next_read = READ;
-                if self.read.is_empty() {
-                    self.read = BytesMut::new();
-                }
+                self.free();
             }
         }
         outcome
@@ -75,6 +86,9 @@ impl Io {
 
     /// Where heads and the like are written before they are sent.
     pub(crate) fn front(&mut self) -> &mut Vec<u8> {
+        if self.front.capacity() == 0 {
+            self.front.reserve(FRONT);
+        }
         &mut self.front
     }
 
@@ -131,11 +145,46 @@ impl Io {
         self.tail = self.tail.get(count - chunk..).unwrap_or_default();
     }
 
+    /// Gives the reading buffer to others when nothing is in it.
+    fn free(&mut self) {
+        if self.read.is_empty() && self.read.capacity() > 0 {
+            spare::put(mem::take(&mut self.read));
+        }
+    }
+
     /// Gives up what is only of use to a busy connection.
     pub(crate) fn rest(&mut self) {
-        drop(mem::take(&mut self.front));
-        if self.read.is_empty() {
-            self.read = BytesMut::new();
-        }
+        self.front.shrink_to(FRONT);
+        self.free();
+    }
+}
+
+/// Reading buffers that no connection uses at the moment, kept by each thread.
+mod spare {
+    use std::cell::RefCell;
+
+    use bytes::BytesMut;
+
+    use super::READ;
+
+    /// Most that are kept.
+    const MOST: usize = 16;
+
+    thread_local! {
+        static SPARE: RefCell<Vec<BytesMut>> = const { RefCell::new(Vec::new()) };
+    }
+
+    /// One of them, or a new one.
+    pub(super) fn take() -> BytesMut {
+        SPARE.with_borrow_mut(Vec::pop).unwrap_or_default()
+    }
+
+    /// Keeps one for others, unless it has grown or there are enough.
+    pub(super) fn put(buffer: BytesMut) {
+        SPARE.with_borrow_mut(|spare| {
+            if spare.len() < MOST && buffer.capacity() <= READ {
+                spare.push(buffer);
+            }
+        });
     }
 }
