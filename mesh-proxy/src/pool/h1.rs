@@ -22,8 +22,9 @@ use crate::{
     tls::TlsEpoch,
 };
 
-/// Most connections that are kept idle for one upstream.
-const MAX_IDLE: usize = 256;
+/// Most connections that are kept idle for one upstream. Many callers' answers can come in one turn: what is closed then
+/// costs a handshake a moment later.
+const MAX_IDLE: usize = 1024;
 /// Age at which a connection takes no new request, so that load moves to new endpoints behind an address.
 const MAX_AGE: Duration = Duration::from_secs(600);
 
