@@ -177,6 +177,15 @@ impl Source {
 }
 
 impl PolicySet {
+    /// True when a rule for `port` looks into requests, so that these must be told apart where that is possible.
+    #[must_use]
+    pub fn looks_into_requests(&self, port: u16) -> bool {
+        self.rules
+            .iter()
+            .filter(|rule| rule.ports.is_empty() || rule.ports.contains(&port))
+            .any(|rule| matches!(rule.scope, Scope::Http(_)))
+    }
+
     /// True when a rule for `port` looks at paths, so that these must be normalised before they are matched.
     #[must_use]
     pub fn looks_at_paths(&self, port: u16) -> bool {

@@ -153,6 +153,16 @@ impl ServiceRoutes {
         })
     }
 
+    /// True when a rule looks into requests: calls are not to be carried as bytes before it is known that they are.
+    #[must_use]
+    pub fn looks_into_requests(&self) -> bool {
+        let conditions = |rule: &RouteRule| rule.matches.iter().any(|m| !m.is_any());
+        let filters = |rule: &RouteRule| {
+            !rule.filters.is_empty() || rule.backends.iter().any(|backend| !backend.filters.is_empty())
+        };
+        self.rules.iter().any(|rule| conditions(rule) || filters(rule))
+    }
+
     /// True when a rule looks at paths, so that these must be normalised.
     #[must_use]
     pub fn looks_at_paths(&self) -> bool {

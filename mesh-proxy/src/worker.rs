@@ -15,7 +15,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use mesh_core::{
     config::WorkloadConfig,
     edge::{Direction, EdgeKey},
@@ -31,7 +30,7 @@ use crate::{
     balance::Endpoints,
     config::Config,
     control::Control,
-    detect::{Detected, detect},
+    detect::{Detected, LearnedPorts, Opening, detect},
     drain::{self, Drain},
     http::serve::LINGER,
     listeners::Listeners,
@@ -87,6 +86,8 @@ pub(crate) struct Worker {
     pub destinations: Destinations,
     /// Endpoints that they lead to.
     pub endpoints: Endpoints,
+    /// What the workload's own ports were seen to speak.
+    pub learned: LearnedPorts,
     workload: Latest<WorkloadConfig>,
     tls: Latest<TlsEpoch>,
     apps: RefCell<HashMap<SocketAddr, App>>,
@@ -113,6 +114,7 @@ impl Worker {
             destinations: Destinations::default(),
             endpoints: Endpoints::new(&context.shard),
             shard: context.shard,
+            learned: LearnedPorts::default(),
             apps: RefCell::default(),
             drain: context.drain,
             connections: Cell::new(0),
@@ -160,9 +162,9 @@ impl Worker {
     pub(crate) async fn detect(
         &self,
         direction: Direction,
-        stream: &mut TcpStream,
+        stream: TcpStream,
         within: Duration,
-    ) -> Option<(Option<Detected>, Bytes)> {
+    ) -> Option<(Option<Detected>, Opening)> {
         tokio::select! {
             outcome = detect(stream, within) => outcome.ok(),
             () = self.too_late(direction) => None,

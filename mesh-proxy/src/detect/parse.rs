@@ -1,7 +1,6 @@
 //! What bytes say, without I/O.
 
-use mesh_core::protocol::MeshAlpn;
-use rustls::server::Acceptor;
+use super::hello::{self, HANDSHAKE, Parsed};
 
 /// Most bytes that are looked at: a ClientHello with post-quantum key shares has about 2 KiB.
 pub(crate) const MAX_BYTES: usize = 16 * 1024;
@@ -30,7 +29,7 @@ pub(crate) enum Detected {
 /// Says what `bytes`, the first of a connection, are. None: more are needed.
 pub(crate) fn classify(bytes: &[u8]) -> Option<Detected> {
     let first = *bytes.first()?;
-    if first == 0x16 {
+    if first == HANDSHAKE {
         return client_hello(bytes);
     }
     if bytes.starts_with(PREFACE) {
@@ -44,33 +43,35 @@ pub(crate) fn classify(bytes: &[u8]) -> Option<Detected> {
 
 /// A TLS handshake record begins; what does its ClientHello offer?
 fn client_hello(bytes: &[u8]) -> Option<Detected> {
-    match bytes.get(1) {
-        Some(3) => {}
-        Some(_) => return Some(Detected::Other),
-        None => return None,
+    match hello::parse(bytes) {
+        Parsed::More => None,
+        Parsed::Hello(hello) if hello.mesh => Some(Detected::MeshTls),
+        Parsed::Hello(_) => Some(Detected::ForeignTls),
+        // Not for us to refuse: whatever it is, it is not ours.
+        Parsed::Other if bytes.get(1) == Some(&3) => Some(Detected::ForeignTls),
+        Parsed::Other => Some(Detected::Other),
     }
-    let mut acceptor = Acceptor::default();
-    let mut rest = bytes.get(..bytes.len().min(MAX_BYTES)).unwrap_or_default();
-    while !rest.is_empty() {
-        match acceptor.read_tls(&mut rest) {
-            Ok(0) | Err(_) => return Some(Detected::ForeignTls),
-            Ok(_) => {}
-        }
-        match acceptor.accept() {
-            Ok(None) => {}
-            // Not for us to refuse: whatever it is, it is not ours.
-            Err(_) => return Some(Detected::ForeignTls),
-            Ok(Some(accepted)) => {
-                let hello = accepted.client_hello();
-                let ours = |name: &[u8]| MeshAlpn::from_bytes(name).is_some();
-                return Some(match hello.alpn().is_some_and(|mut names| names.any(ours)) {
-                    true => Detected::MeshTls,
-                    false => Detected::ForeignTls,
-                });
-            }
-        }
+}
+
+/// As [`classify`], where only mesh TLS is told from the rest: what does not begin a TLS record is clear at once.
+pub(crate) fn classify_tls(bytes: &[u8]) -> Option<Detected> {
+    match *bytes.first()? {
+        HANDSHAKE => client_hello(bytes),
+        _ => Some(Detected::Other),
     }
-    (bytes.len() >= MAX_BYTES).then_some(Detected::ForeignTls)
+}
+
+/// Do the first bytes of a server say that it speaks HTTP? Then it has nothing to say before it is asked: this is the
+/// SETTINGS frame of an HTTP/2 server that does not wait for the preface (RFC 9113 section 3.4), or the complaint of
+/// an HTTP/1 server that has waited for too long.
+pub(crate) fn greets_as_http(bytes: &[u8]) -> bool {
+    const STATUS_LINE: &[u8] = b"HTTP/1.";
+    // Length (a multiple of 6), type 4, no flags, stream 0 (RFC 9113 section 6.5).
+    let settings = match bytes {
+        [0, 0, length, 4, rest @ ..] => length % 6 == 0 && rest.iter().take(5).all(|byte| *byte == 0),
+        _ => false,
+    };
+    settings || bytes.starts_with(STATUS_LINE)
 }
 
 /// Begins the text a request line, `METHOD SP target SP HTTP/1.x`? A method and a space are enough, as long as the
@@ -104,26 +105,9 @@ fn is_method(byte: u8) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use proptest::prelude::*;
-    use rustls::{ClientConfig, ClientConnection, RootCertStore};
 
-    use super::*;
-
-    fn hello(alpn: &[&[u8]]) -> Vec<u8> {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut config = ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .unwrap()
-            .with_root_certificates(RootCertStore::empty())
-            .with_no_client_auth();
-        config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
-        let mut client = ClientConnection::new(Arc::new(config), "app.test".try_into().unwrap()).unwrap();
-        let mut bytes = Vec::new();
-        client.write_tls(&mut bytes).unwrap();
-        bytes
-    }
+    use super::{super::hello::tests::hello, *};
 
     /// The verdict is the same however the bytes are cut, and none comes early.
     fn check(bytes: &[u8], expected: Detected) {
@@ -134,10 +118,10 @@ mod tests {
 
     #[test]
     fn tells_protocols_apart() {
-        check(&hello(&[b"mesh1-h2"]), Detected::MeshTls);
-        check(&hello(&[b"h2", b"mesh1-tcp"]), Detected::MeshTls);
-        check(&hello(&[b"h2", b"http/1.1"]), Detected::ForeignTls);
-        check(&hello(&[]), Detected::ForeignTls);
+        check(&hello("app.test", &[b"mesh1-h2"]), Detected::MeshTls);
+        check(&hello("app.test", &[b"h2", b"mesh1-tcp"]), Detected::MeshTls);
+        check(&hello("app.test", &[b"h2", b"http/1.1"]), Detected::ForeignTls);
+        check(&hello("app.test", &[]), Detected::ForeignTls);
         check(PREFACE, Detected::Http2);
         check(b"GET / HTTP/1.1\r\n", Detected::Http1);
         check(b"\r\nM-SEARCH * HTTP/1.1\r\n", Detected::Http1);
@@ -147,6 +131,27 @@ mod tests {
         check(b"\x16\x09garbage", Detected::Other);
         check(b"\x16\x03\x01\xff\xff\x01", Detected::ForeignTls);
         check(&[b'A'; 100], Detected::Other);
+    }
+
+    #[test]
+    fn only_tls_is_waited_for_where_nothing_else_matters() {
+        assert_eq!(classify_tls(b"G"), Some(Detected::Other));
+        assert_eq!(classify_tls(b"\x16\x03"), None);
+        assert_eq!(classify_tls(&hello("app.test", &[b"mesh1-tcp"])), Some(Detected::MeshTls));
+    }
+
+    #[test]
+    fn a_server_of_http_is_known_by_what_it_says_first() {
+        let http: [&[u8]; 3] =
+            [b"\0\0\x12\x04\0\0\0\0\0\0\x03", b"\0\0\0\x04\0", b"HTTP/1.1 408 Request Timeout\r\n"];
+        let others: [&[u8]; 4] = [
+            b"220 mail.example ESMTP\r\n",
+            b"\x4a\0\0\0\x0a8.4.0",
+            b"SSH-2.0-x\r\n",
+            b"\0\0\x05\x04\0\0\0\0\0",
+        ];
+        assert!(http.iter().all(|bytes| greets_as_http(bytes)));
+        assert!(!others.iter().any(|bytes| greets_as_http(bytes)));
     }
 
     proptest! {

@@ -196,6 +196,7 @@ impl Line {
             method: Some(method),
             authority,
             path: Some(path),
+            server_name: None,
             outcome,
         });
     }

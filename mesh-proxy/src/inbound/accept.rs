@@ -21,11 +21,11 @@ use tokio_rustls::TlsAcceptor;
 use super::{
     http::serve_http,
     port::{Callee, Entrance},
-    tcp,
+    tcp::{self, Greeted},
 };
 use crate::{
-    detect::{DETECT_TIMEOUT, Detected, PREFACE},
-    net::{Prefixed, Stream, original::original_destination},
+    detect::{DETECT_TIMEOUT, Detected, Opening, PREFACE, Rules, race},
+    net::{Prefixed, Stream, dial::dial, original::original_destination},
     pool::Wire,
     tls::peer_identity,
     worker::Worker,
@@ -33,8 +33,6 @@ use crate::{
 
 /// How long a TLS handshake may take, and after it the HTTP/2 preface.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a caller in plaintext may be silent on a port that is declared opaque before the server is let speak first.
-const OPAQUE_WAIT: Duration = Duration::from_secs(1);
 
 /// Serves a connection to one declared port (explicit mode).
 pub(crate) async fn explicit(worker: &Rc<Worker>, stream: TcpStream, peer: PeerAddr, port: &InboundPort) {
@@ -67,32 +65,60 @@ pub(crate) async fn transparent(
     }
 }
 
-async fn serve(worker: &Rc<Worker>, mut stream: TcpStream, peer: PeerAddr, to: Entrance, app: SocketAddr) {
-    let within = if to.protocol == Protocol::Opaque { OPAQUE_WAIT } else { DETECT_TIMEOUT };
-    let Some((detected, bytes)) = worker.detect(Direction::Inbound, &mut stream, within).await else {
-        return;
-    };
-    let stream = Prefixed::new(stream, bytes);
+async fn serve(worker: &Rc<Worker>, stream: TcpStream, peer: PeerAddr, to: Entrance, app: SocketAddr) {
+    let callee = Callee::new(worker, peer, to, app);
+    let Some((detected, opening, app)) = first(&callee, stream).await else { return };
+    let stream = opening.into_stream();
     if detected == Some(Detected::MeshTls) {
         return match accept(worker, stream).await {
-            Ok((stream, caller, alpn)) => {
-                let callee = Callee::new(worker, peer, Some(caller), to, app);
-                dispatch(callee, stream, carried_by(alpn)).await;
-            }
+            Ok((stream, caller, alpn)) => dispatch(callee.named(caller), stream, carried_by(alpn), app).await,
             Err(reason) => worker.refused(Direction::Inbound, reason),
         };
     }
-    let callee = Callee::new(worker, peer, None, to, app);
     let Some(carried) = plaintext(callee.declared, detected) else {
         return worker.refused(Direction::Inbound, Reason::BadRequest);
     };
-    dispatch(callee, Stream::Tcp(stream), carried).await;
+    dispatch(callee, Stream::Tcp(stream), carried, app).await;
 }
 
-async fn dispatch(callee: Callee, stream: Stream, carried: Carried) {
+/// Looks at the first bytes of a connection; None inside: they are not clear in time, or the application speaks first.
+/// None: it ended.
+async fn first(callee: &Callee, stream: TcpStream) -> Option<(Option<Detected>, Opening, Option<Greeted>)> {
+    let worker = &callee.worker;
+    if callee.looks_into_requests() {
+        let (detected, opening) = worker.detect(Direction::Inbound, stream, DETECT_TIMEOUT).await?;
+        return Some((detected, opening, None));
+    }
+    let (learned, port) = (worker.learned.get(callee.port), callee.port);
+    let rules = match callee.declared {
+        Protocol::Opaque => Rules::opaque(learned, true),
+        Protocol::Undeclared | Protocol::Http1 | Protocol::Http2 | Protocol::Grpc => {
+            Rules::undeclared(learned, true)
+        }
+    };
+    let connect = async {
+        callee.may_speak_first()?;
+        dial(callee.app, None).await
+    };
+    let mut opening = Opening::new(stream);
+    let raced = tokio::select! {
+        raced = Box::pin(race(&mut opening, rules, connect)) => raced.ok()?,
+        () = worker.too_late(Direction::Inbound) => return None,
+    };
+    if let Some(learned) = raced.learned {
+        worker.learned.set(port, learned);
+    }
+    let app = raced.server.and_then(Result::ok).map(|stream| Greeted { stream, said: raced.said });
+    Some((raced.client, opening, app))
+}
+
+async fn dispatch(callee: Callee, stream: Stream, carried: Carried, greeted: Option<Greeted>) {
     match carried {
-        Carried::Http { http2, app } => serve_http(callee, stream, http2, app).await,
-        Carried::Bytes => tcp::carry(&callee, stream).await,
+        Carried::Http { http2, app } => {
+            drop(greeted);
+            serve_http(callee, stream, http2, app).await;
+        }
+        Carried::Bytes => tcp::carry(&callee, stream, greeted).await,
     }
 }
 

@@ -57,25 +57,43 @@ pub(super) struct Verdict {
 }
 
 impl Callee {
-    /// A call by `caller` to `port` of the workload, that the application takes at `app`.
-    pub(super) fn new(
-        worker: &Rc<Worker>,
-        peer: PeerAddr,
-        caller: Option<SpiffeId>,
-        to: Entrance,
-        app: SocketAddr,
-    ) -> Self {
-        let client_id = caller.as_ref().and_then(|id| HeaderValue::from_str(id.as_str()).ok());
+    /// A call by nobody in particular to a port of the workload, that the application takes at `app`.
+    pub(super) fn new(worker: &Rc<Worker>, peer: PeerAddr, to: Entrance, app: SocketAddr) -> Self {
         Self {
             worker: Rc::clone(worker),
             peer,
-            caller,
-            client_id,
+            caller: None,
+            client_id: None,
             port: to.port,
             declared: to.protocol,
             service: to.service,
             app,
             edges: RefCell::default(),
+        }
+    }
+
+    /// The same call, whose caller has proved to be `caller`.
+    pub(super) fn named(self, caller: SpiffeId) -> Self {
+        let client_id = HeaderValue::from_str(caller.as_str()).ok();
+        Self { caller: Some(caller), client_id, edges: RefCell::default(), ..self }
+    }
+
+    /// May the application be connected to before it is known who calls and what it speaks? Only as far as policy
+    /// lets bytes of anybody in, and no rule wants to see requests.
+    pub(super) fn may_speak_first(&self) -> Result<(), Reason> {
+        let config = self.worker.workload().ok_or(Reason::DiscoveryUnavailable)?;
+        let call = Call { source: None, port: self.port, request: None };
+        policy::decide(&config.policy, &call).verdict
+    }
+
+    /// True when requests are to be looked for before bytes are taken for something else.
+    pub(super) fn looks_into_requests(&self) -> bool {
+        match self.declared {
+            Protocol::Opaque => false,
+            Protocol::Http1 | Protocol::Http2 | Protocol::Grpc => true,
+            Protocol::Undeclared => {
+                self.worker.workload().is_some_and(|config| config.policy.looks_into_requests(self.port))
+            }
         }
     }
 

@@ -2,14 +2,16 @@
 
 use std::{sync::Arc, time::Instant};
 
+use bytes::Bytes;
 use mesh_core::{config::WorkloadConfig, edge::Direction, protocol::Protocol, reason::Reason};
-use tokio::sync::watch;
+use tokio::{io::AsyncReadExt as _, sync::watch, time::timeout};
 
 use super::port::{Callee, Verdict};
 use crate::{
+    detect::DETECT_TIMEOUT,
     net::{
         Stream,
-        copy::{Counts, bidirectional},
+        copy::{Counts, bidirectional_after},
         dial::dial,
     },
     telemetry::{EdgeStats, Outcome, access_log::Entry},
@@ -17,8 +19,16 @@ use crate::{
 
 type Changes = watch::Receiver<Option<Arc<WorkloadConfig>>>;
 
+/// A connection to the application that stands already, and what the application has said on it.
+pub(super) struct Greeted {
+    /// The connection.
+    pub stream: Stream,
+    /// What was read from it.
+    pub said: Bytes,
+}
+
 /// Carries a connection: authorised before the application is dialled, and again whenever policy changes.
-pub(super) async fn carry(callee: &Callee, mut stream: Stream) {
+pub(super) async fn carry(callee: &Callee, mut stream: Stream, greeted: Option<Greeted>) {
     let began = Instant::now();
     // Before the first decision, so that no change is missed while the application is dialled.
     let changes = callee.worker.workload_changes();
@@ -26,21 +36,34 @@ pub(super) async fn carry(callee: &Callee, mut stream: Stream) {
     let counts = Counts::default();
     let mut ended = Ended { callee, edge, began, counts: &counts, reason: Some(Reason::ShuttingDown) };
     if let Err(reason) = verdict {
-        return ended.because(Some(reason));
+        let unused = ended.is_tentative() && is_unused(&mut stream).await;
+        return ended.because(if unused { None } else { Some(reason) });
     }
-    ended.edge.connection();
-    let Ok(mut app) = Box::pin(dial(callee.app, None)).await else {
-        return ended.because(Some(Reason::AppUnavailable));
+    if !ended.is_tentative() {
+        ended.edge.connection();
+    }
+    let (mut app, said) = match greeted {
+        Some(Greeted { stream, said }) => (stream, said),
+        None => match Box::pin(dial(callee.app, None)).await {
+            Ok(app) => (app, Bytes::new()),
+            Err(_) => return ended.because(Some(Reason::AppUnavailable)),
+        },
     };
     let overdue = Box::pin(callee.worker.overdue(stream.caller()));
     tokio::select! {
         biased;
         reason = revoked(callee, changes) => ended.because(Some(reason)),
         reason = overdue => ended.because(Some(reason)),
-        outcome = bidirectional(&mut stream, &mut app, &counts) => {
+        outcome = bidirectional_after(&mut stream, &mut app, said, &counts) => {
             ended.because(outcome.is_err().then_some(Reason::UpstreamReset));
         }
     }
+}
+
+/// Waits for the first byte of a caller that is refused: true when none comes before the caller closes.
+async fn is_unused(stream: &mut Stream) -> bool {
+    let mut byte = [0; 1];
+    matches!(timeout(DETECT_TIMEOUT, stream.read(&mut byte)).await, Ok(Ok(0) | Err(_)))
 }
 
 /// Returns when policy no longer lets the connection in.
@@ -69,10 +92,22 @@ impl Ended<'_> {
     fn because(&mut self, reason: Option<Reason>) {
         self.reason = reason;
     }
+
+    /// A peer connects to a port of which it does not know what it speaks before its application has said anything,
+    /// and takes that back when it turns out to be HTTP. Without a byte that is no call.
+    fn is_tentative(&self) -> bool {
+        self.callee.declared == Protocol::Undeclared && self.callee.caller.is_some()
+    }
 }
 
 impl Drop for Ended<'_> {
     fn drop(&mut self) {
+        if self.is_tentative() {
+            if self.reason.is_none() && self.counts.forth.get() == 0 && self.counts.back.get() == 0 {
+                return;
+            }
+            self.edge.connection();
+        }
         let outcome = Outcome {
             status: None,
             failed: self.reason.is_some(),
@@ -92,6 +127,7 @@ impl Drop for Ended<'_> {
                 method: None,
                 authority: None,
                 path: None,
+                server_name: None,
                 outcome,
             });
         }

@@ -12,8 +12,9 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf},
     time::{Sleep, sleep},
 };
 
@@ -45,6 +46,27 @@ where
     B: AsyncRead + AsyncWrite + Unpin,
 {
     copy(a, b, counts, HALF_CLOSED_IDLE).await
+}
+
+/// As [`bidirectional`], when `b` has said something already.
+///
+/// # Errors
+/// As [`bidirectional`].
+pub(crate) async fn bidirectional_after<A, B>(
+    a: &mut A,
+    b: &mut B,
+    said: Bytes,
+    counts: &Counts,
+) -> io::Result<()>
+where
+    A: AsyncRead + AsyncWrite + Unpin,
+    B: AsyncRead + AsyncWrite + Unpin,
+{
+    if !said.is_empty() {
+        a.write_all(&said).await?;
+        counts.back.set(said.len() as u64);
+    }
+    bidirectional(a, b, counts).await
 }
 
 async fn copy<A, B>(a: &mut A, b: &mut B, counts: &Counts, half_closed_idle: Duration) -> io::Result<()>

@@ -76,6 +76,12 @@ impl Stream {
     }
 }
 
+impl AsMut<Self> for Stream {
+    fn as_mut(&mut self) -> &mut Self {
+        self
+    }
+}
+
 impl<S: AsyncRead + Unpin> AsyncRead for Prefixed<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,

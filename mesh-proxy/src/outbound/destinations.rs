@@ -12,7 +12,7 @@ use mesh_core::{reason::Reason, resource::DestinationKey};
 use tokio::{sync::watch, time::timeout};
 
 use super::table::Table;
-use crate::{control::DestinationState, worker::Worker};
+use crate::{control::DestinationState, detect::Learned, worker::Worker};
 
 /// Destinations that one worker keeps; more are refused until some are unused.
 const MAX_DESTINATIONS: usize = 4096;
@@ -46,6 +46,7 @@ impl Destinations {
             receiver: RefCell::new(receiver),
             table: RefCell::new(None),
             used: Cell::new(Instant::now()),
+            learned: Cell::default(),
         });
         known.insert(key.clone(), Rc::clone(&destination));
         Ok(destination)
@@ -68,6 +69,8 @@ pub(crate) struct Destination {
     receiver: RefCell<watch::Receiver<DestinationState>>,
     table: RefCell<Option<Rc<Table>>>,
     used: Cell<Instant>,
+    /// What connections showed it to speak, where that is not declared.
+    pub(super) learned: Cell<Learned>,
 }
 
 impl Destination {
@@ -133,6 +136,7 @@ mod tests {
             receiver: RefCell::new(receiver),
             table: RefCell::default(),
             used: Cell::new(begin),
+            learned: Cell::default(),
         });
         let destinations = Destinations::default();
         let key = DestinationKey::Host("catalog".parse().unwrap());

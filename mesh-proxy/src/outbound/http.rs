@@ -26,7 +26,7 @@ use crate::{
         reply::{Audience, refuse},
         serve, upgrade,
     },
-    net::{Prefixed, Stream},
+    net::Stream,
     pool::{Failure, Lease, Wire},
     worker::{Open, Worker},
 };
@@ -57,9 +57,9 @@ impl From<Reason> for Refusal {
 }
 
 /// Serves a connection whose requests say where they go (explicit mode).
-pub(crate) async fn by_host(worker: &Rc<Worker>, mut stream: TcpStream, peer: PeerAddr) {
-    let Some((detected, bytes)) = worker.detect(Direction::Outbound, &mut stream, serve::HEAD_TIMEOUT).await
-    else {
+pub(crate) async fn by_host(worker: &Rc<Worker>, stream: TcpStream, peer: PeerAddr) {
+    let detected = worker.detect(Direction::Outbound, stream, serve::HEAD_TIMEOUT).await;
+    let Some((detected, opening)) = detected else {
         return;
     };
     let protocol = match detected {
@@ -71,7 +71,7 @@ pub(crate) async fn by_host(worker: &Rc<Worker>, mut stream: TcpStream, peer: Pe
             return worker.refused(Direction::Outbound, Reason::BadRequest);
         }
     };
-    serve_http(worker, Stream::Tcp(Prefixed::new(stream, bytes)), peer, None, protocol).await;
+    serve_http(worker, Stream::Tcp(opening.into_stream()), peer, None, protocol).await;
 }
 
 /// Serves a connection that speaks HTTP.

@@ -1,7 +1,8 @@
 //! Bytes from the application, carried without being looked into.
 
-use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Instant};
+use std::{future::Future, net::SocketAddr, rc::Rc, sync::Arc, time::Instant};
 
+use bytes::Bytes;
 use mesh_core::{
     addr::PeerAddr,
     edge::Direction,
@@ -14,13 +15,14 @@ use tokio::net::TcpStream;
 
 use super::{
     destinations::Destination,
-    table::{Choice, Kind, Table},
+    table::{Kind, Table},
 };
 use crate::{
     balance::Flight,
+    detect::{Detected, Learned, Opening, Rules, race},
     net::{
         Stream,
-        copy::{Counts, bidirectional},
+        copy::{Counts, bidirectional_after},
         dial::dial,
     },
     telemetry::{EdgeStats, Outcome, access_log::Entry},
@@ -35,69 +37,123 @@ const ATTEMPTS: usize = 3;
 pub(crate) async fn declared(worker: &Rc<Worker>, stream: TcpStream, peer: PeerAddr, host: &Host) {
     let key = DestinationKey::Host(host.clone());
     match worker.destinations.get(worker, &key) {
-        Ok(destination) => carry(worker, Stream::tcp(stream), peer, &destination).await,
+        Ok(destination) => carry(worker, Opening::new(stream), peer, &destination).await,
         Err(reason) => worker.refused(Direction::Outbound, reason),
     }
 }
 
 /// Carries a connection to a destination.
-pub(super) async fn carry(worker: &Rc<Worker>, stream: Stream, peer: PeerAddr, destination: &Destination) {
+pub(super) async fn carry(
+    worker: &Rc<Worker>,
+    mut opening: Opening,
+    peer: PeerAddr,
+    destination: &Destination,
+) {
     destination.touch();
     let began = Instant::now();
     let table = match destination.table(worker).await {
         Ok(table) => table,
         Err(reason) => return refuse(worker, peer, reason),
     };
-    match connect(worker, &table, peer).await {
-        Ok(Connected { stream: upstream, credentials, choice, mut flight }) => {
-            choice.edge.connection();
-            flight.answered();
-            let upstream_address = Some(choice.endpoint.upstream.address());
-            let ended = Ended { worker, edge: choice.edge, peer, upstream: upstream_address, began };
-            copy(stream, upstream, credentials, ended).await;
-        }
-        Err(refused) => {
-            let (reason, edge, upstream) = *refused;
-            Ended { worker, edge, peer, upstream, began }.because(reason);
-        }
-    }
-}
-
-/// Counts a connection that goes nowhere.
-pub(super) fn refuse(worker: &Worker, peer: PeerAddr, reason: Reason) {
-    let edge = worker.bare_edge(Direction::Outbound, Protocol::Opaque);
-    Ended { worker, edge, peer, upstream: None, began: Instant::now() }.because(reason);
+    let Some(server) = meet(worker, &mut opening, connect(worker, &table, peer)).await else { return };
+    relay(worker, opening, server, peer, began).await;
 }
 
 /// Carries a connection to where it was going, outside the mesh.
 pub(super) async fn pass_through(
     worker: &Rc<Worker>,
-    stream: Stream,
+    mut opening: Opening,
     peer: PeerAddr,
     table: &Table,
     original: SocketAddr,
 ) {
     let began = Instant::now();
-    let edge = table.edge(Protocol::Opaque);
-    let ended = Ended { worker, edge, peer, upstream: Some(original), began };
-    match Box::pin(dial(original, None)).await {
-        Ok(upstream) => {
-            ended.edge.connection();
-            copy(stream, upstream, None, ended).await;
+    let connect = async {
+        let (edge, address) = (table.edge(Protocol::Opaque), original);
+        match Box::pin(dial(original, None)).await {
+            Ok(stream) => Ok(Connected { stream, credentials: None, edge, address, flight: None }),
+            Err(reason) => Err(Box::new((reason, edge, Some(address)))),
         }
-        Err(reason) => ended.because(reason),
-    }
+    };
+    let Some(server) = meet(worker, &mut opening, connect).await else { return };
+    relay(worker, opening, server, peer, began).await;
 }
 
+/// Finds out what a connection speaks where nothing is declared, and carries it when that is not HTTP: then the
+/// protocol and the connection come back.
+pub(super) async fn undeclared(
+    worker: &Rc<Worker>,
+    mut opening: Opening,
+    peer: PeerAddr,
+    destination: &Destination,
+    table: &Table,
+) -> Option<(Protocol, Opening)> {
+    let began = Instant::now();
+    let rules = Rules::undeclared(destination.learned.get(), false);
+    let raced = tokio::select! {
+        raced = Box::pin(race(&mut opening, rules, connect(worker, table, peer))) => raced.ok()?,
+        () = worker.too_late(Direction::Outbound) => return None,
+    };
+    if let Some(learned) = raced.learned {
+        destination.learned.set(learned);
+    }
+    match raced.client {
+        Some(Detected::Http1) => return Some((Protocol::Http1, opening)),
+        Some(Detected::Http2) => return Some((Protocol::Http2, opening)),
+        Some(Detected::Other | Detected::MeshTls | Detected::ForeignTls) | None => {}
+    }
+    let server = match raced.server {
+        Some(server) => server,
+        None => connect(worker, table, peer).await,
+    };
+    relay(worker, opening, (server, raced.said), peer, began).await;
+    None
+}
+
+/// Counts a connection that goes nowhere.
+pub(super) fn refuse(worker: &Worker, peer: PeerAddr, reason: Reason) {
+    let edge = worker.bare_edge(Direction::Outbound, Protocol::Opaque);
+    let began = Instant::now();
+    Ended { worker, edge, peer, upstream: None, server_name: None, began }.because(reason);
+}
+
+/// Why there is no connection, what is counted, and where it was tried.
 type Refused = Box<(Reason, Arc<EdgeStats>, Option<SocketAddr>)>;
 
-/// A connection to an endpoint.
+/// The server's side, and what it has said already.
+type Server = (Result<Connected, Refused>, Bytes);
+
+/// A connection to a server.
 struct Connected {
     stream: Stream,
     /// What the endpoint authenticated with.
     credentials: Option<Credentials>,
-    choice: Choice,
-    flight: Flight,
+    edge: Arc<EdgeStats>,
+    address: SocketAddr,
+    /// The load that it puts on an endpoint.
+    flight: Option<Flight>,
+}
+
+impl AsMut<Stream> for Connected {
+    fn as_mut(&mut self) -> &mut Stream {
+        &mut self.stream
+    }
+}
+
+/// Connects. When somebody wants to read of it, the client's first bytes are looked at meanwhile, which costs no time:
+/// the name that TLS asks for stands in them. None: the client is gone.
+async fn meet(
+    worker: &Worker,
+    opening: &mut Opening,
+    connect: impl Future<Output = Result<Connected, Refused>>,
+) -> Option<Server> {
+    if !worker.access_log.enabled() || !opening.is_silent() {
+        return Some((connect.await, Bytes::new()));
+    }
+    let rules = Rules::opaque(Learned::Unknown, false);
+    let raced = Box::pin(race(opening, rules, connect)).await.ok()?;
+    // Without a head start there always is an outcome.
+    Some((raced.server?, raced.said))
 }
 
 async fn connect(worker: &Rc<Worker>, table: &Table, peer: PeerAddr) -> Result<Connected, Refused> {
@@ -110,7 +166,8 @@ async fn connect(worker: &Rc<Worker>, table: &Table, peer: PeerAddr) -> Result<C
     let mut attempt = 1;
     loop {
         let endpoint = Rc::clone(&choice.endpoint);
-        let refused = |edge, reason| Box::new((reason, edge, Some(endpoint.upstream.address())));
+        let address = endpoint.upstream.address();
+        let refused = |edge, reason| Box::new((reason, edge, Some(address)));
         let epoch = match endpoint.endpoint.identity {
             None => None,
             Some(_) => match worker.wait_for_tls().await {
@@ -122,7 +179,9 @@ async fn connect(worker: &Rc<Worker>, table: &Table, peer: PeerAddr) -> Result<C
         match endpoint.upstream.connect(MeshAlpn::Tcp, epoch.as_deref()).await {
             Ok(stream) => {
                 let credentials = epoch.and_then(|epoch| stream.callee(epoch.roots_hash));
-                return Ok(Connected { stream, credentials, choice, flight });
+                flight.answered();
+                let flight = Some(flight);
+                return Ok(Connected { stream, credentials, edge: choice.edge, address, flight });
             }
             Err(reason) => {
                 flight.failed();
@@ -137,13 +196,35 @@ async fn connect(worker: &Rc<Worker>, table: &Table, peer: PeerAddr) -> Result<C
     }
 }
 
-async fn copy(mut caller: Stream, mut upstream: Stream, credentials: Option<Credentials>, ended: Ended<'_>) {
+/// Carries a connection to the server, or counts why there is none.
+async fn relay(worker: &Worker, opening: Opening, (server, said): Server, peer: PeerAddr, began: Instant) {
+    let server_name = if worker.access_log.enabled() { opening.server_name() } else { None };
+    match server {
+        Ok(Connected { stream, credentials, edge, address, flight }) => {
+            edge.connection();
+            let ended = Ended { worker, edge, peer, upstream: Some(address), server_name, began };
+            copy(Stream::Tcp(opening.into_stream()), (stream, said), credentials, ended).await;
+            drop(flight);
+        }
+        Err(refused) => {
+            let (reason, edge, upstream) = *refused;
+            Ended { worker, edge, peer, upstream, server_name, began }.because(reason);
+        }
+    }
+}
+
+async fn copy(
+    mut caller: Stream,
+    (mut upstream, said): (Stream, Bytes),
+    credentials: Option<Credentials>,
+    ended: Ended<'_>,
+) {
     let counts = Counts::default();
     let overdue = Box::pin(ended.worker.overdue(credentials));
     // Dropped half-way, at a drain's end for instance, it is counted all the same.
     let counted = Counted { counts: &counts, ended: Some(ended) };
     let reason = tokio::select! {
-        outcome = bidirectional(&mut caller, &mut upstream, counted.counts) => {
+        outcome = bidirectional_after(&mut caller, &mut upstream, said, counted.counts) => {
             outcome.is_err().then_some(Reason::UpstreamReset)
         }
         reason = overdue => Some(reason),
@@ -178,6 +259,8 @@ struct Ended<'a> {
     edge: Arc<EdgeStats>,
     peer: PeerAddr,
     upstream: Option<SocketAddr>,
+    /// The name that the client's TLS asked for.
+    server_name: Option<Box<str>>,
     began: Instant,
 }
 
@@ -206,6 +289,7 @@ impl Ended<'_> {
                 method: None,
                 authority: None,
                 path: None,
+                server_name: self.server_name,
                 outcome,
             });
         }

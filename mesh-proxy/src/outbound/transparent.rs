@@ -1,8 +1,7 @@
 //! Any connection of the application, redirected by the firewall: its original destination says where it goes.
 
-use std::{rc::Rc, time::Duration};
+use std::rc::Rc;
 
-use bytes::Bytes;
 use mesh_core::{
     addr::{ListenAddr, PeerAddr},
     edge::Direction,
@@ -14,16 +13,14 @@ use tokio::net::TcpStream;
 
 use super::{http::serve_http, table::Kind, tcp};
 use crate::{
-    detect::{DETECT_TIMEOUT, Detected},
-    net::{Prefixed, Stream, original::outbound_destination},
+    detect::{DETECT_TIMEOUT, Detected, Opening},
+    http::serve::HEAD_TIMEOUT,
+    net::{Stream, original::outbound_destination},
     worker::Worker,
 };
 
-/// How long the first bytes are waited for where no protocol is declared: the server may be the one to speak first.
-const UNDECLARED_WAIT: Duration = Duration::from_millis(500);
-
 /// Serves a redirected connection.
-pub(crate) async fn serve(worker: &Rc<Worker>, mut stream: TcpStream, peer: PeerAddr, listener: ListenAddr) {
+pub(crate) async fn serve(worker: &Rc<Worker>, stream: TcpStream, peer: PeerAddr, listener: ListenAddr) {
     let original = match outbound_destination(&stream, peer, listener) {
         Ok(original) => original,
         Err(error) => {
@@ -39,43 +36,57 @@ pub(crate) async fn serve(worker: &Rc<Worker>, mut stream: TcpStream, peer: Peer
     let Ok(table) = destination.table(worker).await else {
         return tcp::refuse(worker, peer, Reason::DiscoveryUnavailable);
     };
-    let declared = match table.kind() {
-        Kind::Service(routes) => routes.protocol,
+    let (declared, conditions) = match table.kind() {
+        Kind::Service(routes) => (routes.protocol, routes.looks_into_requests()),
         Kind::Passthrough => {
-            return tcp::pass_through(worker, Stream::tcp(stream), peer, &table, original.0).await;
+            return tcp::pass_through(worker, Opening::new(stream), peer, &table, original.0).await;
         }
-        Kind::Unknown(_) => Protocol::Opaque,
+        Kind::Unknown(_) => (Protocol::Opaque, false),
     };
-    drop(table);
-    let Some((protocol, bytes)) = protocol_of(worker, &mut stream, declared).await else { return };
-    let stream = Stream::Tcp(Prefixed::new(stream, bytes));
+    let (protocol, opening) = match declared {
+        Protocol::Opaque => (Protocol::Opaque, Opening::new(stream)),
+        Protocol::Undeclared if !conditions => {
+            let raced = tcp::undeclared(worker, Opening::new(stream), peer, &destination, &table).await;
+            let Some(http) = raced else { return };
+            http
+        }
+        Protocol::Undeclared | Protocol::Http1 | Protocol::Http2 | Protocol::Grpc => {
+            drop(table);
+            let Some(found) = http_or_bytes(worker, stream, declared).await else { return };
+            found
+        }
+    };
     match protocol {
         Protocol::Http1 | Protocol::Http2 => {
-            serve_http(worker, stream, peer, Some(destination), protocol).await
+            let stream = Stream::Tcp(opening.into_stream());
+            serve_http(worker, stream, peer, Some(destination), protocol).await;
         }
-        _ => tcp::carry(worker, stream, peer, &destination).await,
+        Protocol::Undeclared | Protocol::Grpc | Protocol::Opaque => {
+            tcp::carry(worker, opening, peer, &destination).await;
+        }
     }
 }
 
-/// What the connection speaks: HTTP/1, HTTP/2 or something that is not looked into. None: it ended.
-async fn protocol_of(
+/// What a connection speaks where HTTP is declared or routes look into requests. None: it ended.
+async fn http_or_bytes(
     worker: &Worker,
-    stream: &mut TcpStream,
+    stream: TcpStream,
     declared: Protocol,
-) -> Option<(Protocol, Bytes)> {
-    let within = match declared {
-        Protocol::Opaque => return Some((Protocol::Opaque, Bytes::new())),
-        Protocol::Undeclared => UNDECLARED_WAIT,
-        Protocol::Http1 | Protocol::Http2 | Protocol::Grpc => DETECT_TIMEOUT,
-    };
-    let (detected, bytes) = worker.detect(Direction::Outbound, stream, within).await?;
+) -> Option<(Protocol, Opening)> {
+    // Silence says nothing about the protocol, and a connection for requests is not made one for bytes by it.
+    let within = if declared == Protocol::Undeclared { HEAD_TIMEOUT } else { DETECT_TIMEOUT };
+    let (detected, opening) = worker.detect(Direction::Outbound, stream, within).await?;
     let protocol = match (detected, declared) {
         (Some(Detected::Http1), _) => Protocol::Http1,
         (Some(Detected::Http2), _) => Protocol::Http2,
         (None, Protocol::Http1) => Protocol::Http1,
         (None, Protocol::Http2 | Protocol::Grpc) => Protocol::Http2,
+        (None, Protocol::Undeclared | Protocol::Opaque) => {
+            worker.refused(Direction::Outbound, Reason::BadRequest);
+            return None;
+        }
         // Bytes that are not what was declared: routes about requests do not apply to them (and do not match).
-        (Some(Detected::Other | Detected::MeshTls | Detected::ForeignTls) | None, _) => Protocol::Opaque,
+        (Some(Detected::Other | Detected::MeshTls | Detected::ForeignTls), _) => Protocol::Opaque,
     };
-    Some((protocol, bytes))
+    Some((protocol, opening))
 }

@@ -43,6 +43,8 @@ pub(crate) struct Entry {
     pub authority: Option<String>,
     /// Path without the query, for that may hold secrets.
     pub path: Option<String>,
+    /// The name that the client's own TLS asked for (SNI), where bytes are carried.
+    pub server_name: Option<Box<str>>,
     /// How it ended.
     pub outcome: Outcome,
 }
@@ -146,6 +148,7 @@ fn to_json(time: SystemTime, entry: &Entry) -> Value {
     put("method", text(entry.method.as_ref().map(|v| v as _)));
     put("authority", short(&entry.authority));
     put("path", short(&entry.path));
+    put("server_name", entry.server_name.as_deref().map(Value::from));
     let outcome = &entry.outcome;
     put("status", outcome.status.map(Value::from));
     put("failed", Some(outcome.failed.into()));
@@ -173,6 +176,7 @@ mod tests {
             method: Some(http::Method::GET),
             authority: Some("cart\n\"x\"".to_owned()),
             path: Some("/items".repeat(1000)),
+            server_name: None,
             outcome: Outcome {
                 status: Some(403),
                 failed: true,
