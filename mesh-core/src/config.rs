@@ -7,7 +7,7 @@ use crate::{
     identity::{SpiffeId, TrustDomain},
     name::{Host, ServicePort, WorkloadRef},
     policy::PolicySet,
-    protocol::Protocol,
+    protocol::{Protocol, ProxyProtocol},
     route::ServiceRoutes,
     settings::InboundLimits,
 };
@@ -55,6 +55,8 @@ pub struct InboundPort {
     pub services: Vec<ServicePort>,
     /// What is let in at a time, besides policy.
     pub limits: InboundLimits,
+    /// Headers of the PROXY protocol.
+    pub proxy_protocol: ProxyProtocol,
 }
 
 impl InboundPort {
@@ -62,7 +64,9 @@ impl InboundPort {
     #[must_use]
     pub fn new(port: u16, protocol: Protocol) -> Self {
         let limits = InboundLimits::default();
-        Self { port, name: String::new(), protocol, app_address: None, services: Vec::new(), limits }
+        let proxy_protocol = ProxyProtocol::default();
+        let (name, services) = (String::new(), Vec::new());
+        Self { port, name, protocol, app_address: None, services, limits, proxy_protocol }
     }
 }
 

@@ -57,6 +57,48 @@ impl fmt::Display for Protocol {
     }
 }
 
+/// Version of a PROXY protocol header (haproxy.org, "The PROXY protocol").
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ProxyVersion {
+    /// One line of text.
+    V1,
+    /// Binary; has room for the caller's SPIFFE ID.
+    V2,
+}
+
+/// Headers of the PROXY protocol on a port of a workload.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct ProxyProtocol {
+    /// Callers without mesh TLS begin with one, as a load balancer before the mesh does. What it says of the caller's
+    /// address is believed.
+    pub accept: bool,
+    /// The application gets one before the caller's bytes, where these are not looked into.
+    pub send: Option<ProxyVersion>,
+}
+
+impl ProxyProtocol {
+    /// Reads words between commas: `accept`; `send` (version 2) or `send-v1`. None: another word, or a contradiction.
+    #[must_use]
+    pub fn from_words(text: &str) -> Option<Self> {
+        let mut found = Self::default();
+        for word in text.split(',').map(str::trim) {
+            let send = match word {
+                "accept" if !found.accept => {
+                    found.accept = true;
+                    continue;
+                }
+                "send" => ProxyVersion::V2,
+                "send-v1" => ProxyVersion::V1,
+                _ => return None,
+            };
+            if found.send.replace(send).is_some() {
+                return None;
+            }
+        }
+        Some(found)
+    }
+}
+
 /// What two proxies speak inside mesh TLS (ALPN, RFC 7301). A ClientHello that offers none of these is not ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum MeshAlpn {
@@ -94,3 +136,19 @@ impl MeshAlpn {
 
 /// ALPN of proxies towards the controller (gRPC over HTTP/2).
 pub const CONTROL_ALPN: &[u8] = b"h2";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_of_the_proxy_protocol_are_read() {
+        let both = ProxyProtocol { accept: true, send: Some(ProxyVersion::V2) };
+        assert_eq!(ProxyProtocol::from_words("accept, send"), Some(both));
+        let old = ProxyProtocol { accept: false, send: Some(ProxyVersion::V1) };
+        assert_eq!(ProxyProtocol::from_words("send-v1"), Some(old));
+        for wrong in ["", "Accept", "accept,accept", "send,send-v1", "accept,", "v2"] {
+            assert_eq!(ProxyProtocol::from_words(wrong), None, "{wrong}");
+        }
+    }
+}

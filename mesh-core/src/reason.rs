@@ -105,6 +105,9 @@ reasons! {
     /// Nothing came of the request's body for too long, and no response had begun.
     RequestStalled = "REQUEST_STALLED", REQUEST_TIMEOUT, Cancelled,
         "the caller began a body and went silent: see its log, or raise --body-idle";
+    /// The connection does not begin with a PROXY protocol header, or with a malformed one.
+    ProxyHeaderInvalid = "PROXY_HEADER_INVALID", BAD_REQUEST, InvalidArgument,
+        "the port declares proxyProtocol: accept: let the load balancer send that header, or take the option away";
     /// The path can be read in more than one way and a rule matches on paths.
     PathAmbiguous = "PATH_AMBIGUOUS", BAD_REQUEST, InvalidArgument,
         "send the path without encoded slashes, backslashes or NUL";

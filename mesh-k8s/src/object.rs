@@ -12,7 +12,7 @@ use mesh_core::{
     matching::RequestMatch,
     name::{Host, ObjectRef},
     policy::{DefaultAction, TlsMode},
-    protocol::Protocol,
+    protocol::{Protocol, ProxyProtocol},
     settings::{Retry, Share, Timeouts},
 };
 
@@ -206,6 +206,8 @@ pub struct PortOfWorkload {
     pub protocol: Protocol,
     /// Where the application listens, if not at the original destination address.
     pub app_address: Option<AppAddr>,
+    /// Headers of the PROXY protocol.
+    pub proxy_protocol: ProxyProtocol,
     /// Its line.
     pub line: u32,
 }

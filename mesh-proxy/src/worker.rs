@@ -21,10 +21,7 @@ use mesh_core::{
     protocol::Protocol,
     reason::Reason,
 };
-use tokio::{
-    net::TcpStream,
-    sync::{Notify, watch},
-};
+use tokio::sync::{Notify, watch};
 
 use crate::{
     balance::Endpoints,
@@ -162,11 +159,11 @@ impl Worker {
     pub(crate) async fn detect(
         &self,
         direction: Direction,
-        stream: TcpStream,
+        opening: Opening,
         within: Duration,
     ) -> Option<(Option<Detected>, Opening)> {
         tokio::select! {
-            outcome = detect(stream, within) => outcome.ok(),
+            outcome = detect(opening, within) => outcome.ok(),
             () = self.too_late(direction) => None,
         }
     }

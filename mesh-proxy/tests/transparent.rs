@@ -306,6 +306,7 @@ fn resources(controller: &FakeController) {
         app_address: None,
         services: vec![web],
         limits: mesh_core::settings::InboundLimits::default(),
+        proxy_protocol: mesh_core::protocol::ProxyProtocol::default(),
     });
     let at =
         |address: &str| ResourceName::Destination(DestinationKey::Addr(OrigDst(address.parse().unwrap())));

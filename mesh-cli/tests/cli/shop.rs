@@ -94,6 +94,7 @@ impl Shop {
                 app_address: Some(mesh_core::addr::AppAddr(([127, 77, 66, last], 9080).into())),
                 services,
                 limits: mesh_core::settings::InboundLimits::default(),
+                proxy_protocol: mesh_core::protocol::ProxyProtocol::default(),
             }],
             upstreams: if is_cart {
                 vec![Upstream { listen_port: 17000, host: "inventory:7000".parse().unwrap() }]

@@ -65,6 +65,7 @@ fn inbound(index: &mut Index<'_>, workload: &SelectedWorkload<'_>, policies: &Po
             app_address: port.app_address,
             services: services.clone(),
             limits,
+            proxy_protocol: port.proxy_protocol,
         });
     }
     found

@@ -11,7 +11,7 @@ use mesh_core::{
     identity::CONTROLLER,
     name::{Host, is_dns_label, is_dns_name},
     ports,
-    protocol::Protocol,
+    protocol::{Protocol, ProxyProtocol},
 };
 
 use crate::{
@@ -107,14 +107,39 @@ fn port(reader: &mut Reader, item: &Field<'_>, address: Option<IpAddr>) -> Optio
         Some(field) => Some(app_addr(reader, field, address, number)?),
         None => None,
     };
+    let proxy_protocol = fields.optional("proxyProtocol");
+    let proxy_protocol =
+        proxy_protocol.map_or(Some(ProxyProtocol::default()), |f| proxy(reader, &f, protocol));
     fields.finish(reader);
     Some(PortOfWorkload {
         name: name.unwrap_or_default().to_owned(),
         port: number?,
         protocol,
         app_address,
+        proxy_protocol: proxy_protocol?,
         line: item.line(),
     })
+}
+
+/// Headers of the PROXY protocol. They precede bytes: requests of many callers share the application's connections.
+fn proxy(reader: &mut Reader, field: &Field<'_>, protocol: Protocol) -> Option<ProxyProtocol> {
+    let Some(headers) = ProxyProtocol::from_words(reader.text(field)?) else {
+        reader.expected(
+            field,
+            "accept, send (version 2), send-v1, or accept and one of the others",
+            "write accept, send, as in proxyProtocol: accept,send",
+        );
+        return None;
+    };
+    if headers.send.is_some() && protocol != Protocol::Opaque {
+        reader.expected(
+            field,
+            "possible on this port: headers are sent only where bytes are not looked into",
+            "declare appProtocol: tcp",
+        );
+        return None;
+    }
+    Some(headers)
 }
 
 /// A port that the proxy does not need for itself.

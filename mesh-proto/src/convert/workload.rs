@@ -6,6 +6,7 @@ use mesh_core::{
     addr::AppAddr,
     config::{InboundPort, TrustBundle, Upstream, WorkloadConfig},
     name::Host,
+    protocol::{ProxyProtocol, ProxyVersion},
 };
 
 use super::{
@@ -80,6 +81,7 @@ impl Wire for InboundPort {
             app_address: self.app_address.map(|address| address.to_string()).unwrap_or_default(),
             services: to_list(&self.services),
             limits: unless_default(&self.limits),
+            proxy_protocol: unless_default(&self.proxy_protocol),
         }
     }
 
@@ -95,7 +97,31 @@ impl Wire for InboundPort {
             app_address,
             services: list(&message.services, "services")?,
             limits: optional(message.limits.as_ref(), "limits")?.unwrap_or_default(),
+            proxy_protocol: optional(message.proxy_protocol.as_ref(), "proxy_protocol")?.unwrap_or_default(),
         })
+    }
+}
+
+impl Wire for ProxyProtocol {
+    type Message = pb::ProxyProtocol;
+
+    fn to_wire(&self) -> pb::ProxyProtocol {
+        let send = match self.send {
+            None => 0,
+            Some(ProxyVersion::V1) => 1,
+            Some(ProxyVersion::V2) => 2,
+        };
+        pb::ProxyProtocol { accept: self.accept, send }
+    }
+
+    fn from_wire(message: &pb::ProxyProtocol) -> Result<Self, ConvertError> {
+        let send = match message.send {
+            0 => None,
+            1 => Some(ProxyVersion::V1),
+            2 => Some(ProxyVersion::V2),
+            other => return Err(ConvertError::new(&other.to_string(), "a version, 1 or 2")).at("send"),
+        };
+        Ok(Self { accept: message.accept, send })
     }
 }
 

@@ -18,7 +18,7 @@ use mesh_core::{
     matching::{PathMatch, Pattern, RequestMatch, ValueMatch},
     name::{Host, ObjectRef, ServicePort, WorkloadRef},
     policy::{Action, DefaultAction, PolicySet, Rule, Scope, Source, TlsMode},
-    protocol::Protocol,
+    protocol::{Protocol, ProxyProtocol, ProxyVersion},
     reason::Reason,
     resource::{DestinationKey, ResourceName},
     route::{Backend, MAX_WEIGHT, RouteRule, ServiceRoutes},
@@ -188,18 +188,22 @@ pub(crate) fn bundle() -> impl Strategy<Value = TrustBundle> {
 }
 
 pub(crate) fn workload_config() -> impl Strategy<Value = WorkloadConfig> {
+    let version = prop_oneof![Just(ProxyVersion::V1), Just(ProxyVersion::V2)];
+    let headers = (any::<bool>(), option::of(version));
+    let headers = headers.prop_map(|(accept, send)| ProxyProtocol { accept, send });
     let app = option::of(address().prop_map(AppAddr));
-    let inbound = (text(), protocol(), app, vec(service_port(), 0..3), limits());
+    let inbound = (text(), protocol(), app, vec(service_port(), 0..3), limits(), headers);
     let inbound = btree_map(port(), inbound, 0..4).prop_map(|ports| {
         ports
             .into_iter()
-            .map(|(port, (name, protocol, app_address, services, limits))| InboundPort {
+            .map(|(port, (name, protocol, app_address, services, limits, proxy_protocol))| InboundPort {
                 port,
                 name,
                 protocol,
                 app_address,
                 services,
                 limits,
+                proxy_protocol,
             })
             .collect()
     });

@@ -8,7 +8,7 @@ mod race;
 
 use std::{io, time::Duration};
 
-use tokio::{net::TcpStream, time::timeout};
+use tokio::time::timeout;
 
 pub(crate) use self::{
     learned::{Learned, LearnedPorts},
@@ -23,13 +23,14 @@ pub(crate) const DETECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a connection that has begun to speak may leave open what it speaks, where nothing is declared.
 pub(crate) const UNCLEAR_WAIT: Duration = Duration::from_millis(500);
 
-/// Reads from `stream` until it is clear what it speaks. The bytes come back, to be read again by whoever serves.
-/// `None`: nothing decisive came in time.
+/// Reads until it is clear what a connection speaks. `None`: nothing decisive came in time.
 ///
 /// # Errors
 /// When reading fails or the peer closes before it has sent anything.
-pub(crate) async fn detect(stream: TcpStream, within: Duration) -> io::Result<(Option<Detected>, Opening)> {
-    let mut opening = Opening::new(stream);
+pub(crate) async fn detect(
+    mut opening: Opening,
+    within: Duration,
+) -> io::Result<(Option<Detected>, Opening)> {
     let detected = match timeout(within, opening.clear(Look::Http)).await {
         Ok(outcome) => Some(outcome?),
         Err(_) => None,

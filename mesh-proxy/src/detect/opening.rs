@@ -2,7 +2,7 @@
 
 use std::{cell::Cell, io, time::Duration};
 
-use bytes::BytesMut;
+use bytes::{Buf as _, BytesMut};
 use tokio::{io::AsyncReadExt, net::TcpStream, time::timeout};
 
 use super::{
@@ -36,6 +36,21 @@ impl Opening {
     /// True when nothing has come.
     pub(crate) fn is_silent(&self) -> bool {
         self.seen.is_empty()
+    }
+
+    /// What came so far.
+    pub(crate) fn seen(&self) -> &[u8] {
+        &self.seen
+    }
+
+    /// Forgets the first bytes: they were for the proxy.
+    pub(crate) fn skip(&mut self, count: usize) {
+        self.seen.advance(count.min(self.seen.len()));
+    }
+
+    /// True when what came begins as TLS does.
+    pub(crate) fn begins_tls(&self) -> bool {
+        self.seen.first() == Some(&hello::HANDSHAKE)
     }
 
     /// The name that a TLS client asks for (SNI), in lower case.
@@ -85,8 +100,7 @@ impl Opening {
             return Ok(Some(Detected::Other));
         }
         begun.set(true);
-        let tls = self.seen.first() == Some(&hello::HANDSHAKE);
-        match timeout(if tls { DETECT_TIMEOUT } else { unclear }, self.clear(look)).await {
+        match timeout(if self.begins_tls() { DETECT_TIMEOUT } else { unclear }, self.clear(look)).await {
             Ok(outcome) => outcome.map(Some),
             Err(_) => Ok(None),
         }

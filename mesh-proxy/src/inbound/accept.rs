@@ -1,6 +1,6 @@
 //! A connection comes in: mesh TLS, or something else by the policy's mode.
 
-use std::{net::SocketAddr, rc::Rc, time::Duration};
+use std::{rc::Rc, time::Duration};
 
 use bytes::Bytes;
 use mesh_core::{
@@ -19,13 +19,15 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use super::{
+    first::{First, introduction, look},
     http::serve_http,
     port::{Callee, Entrance},
+    proxy_header::Ends,
     tcp::{self, Greeted},
 };
 use crate::{
-    detect::{DETECT_TIMEOUT, Detected, Opening, PREFACE, Rules, race},
-    net::{Prefixed, Stream, dial::dial, original::original_destination},
+    detect::{Detected, Opening, PREFACE},
+    net::{Prefixed, Stream, original::original_destination},
     pool::Wire,
     tls::peer_identity,
     worker::Worker,
@@ -41,7 +43,8 @@ pub(crate) async fn explicit(worker: &Rc<Worker>, stream: TcpStream, peer: PeerA
         tracing::warn!(port = port.port, "no appAddress is declared: give the Workload's port one");
         return worker.refused(Direction::Inbound, Reason::AppUnavailable);
     };
-    serve(worker, stream, peer, to, app).await;
+    let Ok(called) = stream.local_addr() else { return };
+    serve(Callee::new(worker, Ends { source: peer.0, destination: called }, to, app), stream).await;
 }
 
 /// Serves a redirected connection (transparent mode).
@@ -56,7 +59,8 @@ pub(crate) async fn transparent(
             let to = Entrance::of(worker, original.0.port());
             // The address that was called, never loopback: what listens on loopback was not meant for others.
             let app = to.app.unwrap_or(original.0);
-            serve(worker, stream, peer, to, app).await;
+            let ends = Ends { source: peer.0, destination: original.0 };
+            serve(Callee::new(worker, ends, to, app), stream).await;
         }
         Err(error) => {
             tracing::info!(peer = %peer, %error, "inbound connection refused");
@@ -65,51 +69,32 @@ pub(crate) async fn transparent(
     }
 }
 
-async fn serve(worker: &Rc<Worker>, stream: TcpStream, peer: PeerAddr, to: Entrance, app: SocketAddr) {
-    let callee = Callee::new(worker, peer, to, app);
-    let Some((detected, opening, app)) = first(&callee, stream).await else { return };
+async fn serve(mut callee: Callee, stream: TcpStream) {
+    let worker = Rc::clone(&callee.worker);
+    let mut opening = Opening::new(stream);
+    let introduced = match callee.proxy.accept {
+        true => Box::pin(introduction(&mut callee, &mut opening)).await,
+        false => Ok(true),
+    };
+    let introduced = match introduced {
+        Ok(introduced) => introduced,
+        Err(reason) => return worker.refused(Direction::Inbound, reason),
+    };
+    let Some(First { client, opening, app }) = look(&callee, opening).await else { return };
     let stream = opening.into_stream();
-    if detected == Some(Detected::MeshTls) {
-        return match accept(worker, stream).await {
+    if client == Some(Detected::MeshTls) {
+        return match accept(&worker, stream).await {
             Ok((stream, caller, alpn)) => dispatch(callee.named(caller), stream, carried_by(alpn), app).await,
             Err(reason) => worker.refused(Direction::Inbound, reason),
         };
     }
-    let Some(carried) = plaintext(callee.declared, detected) else {
+    if !introduced {
+        return worker.refused(Direction::Inbound, Reason::ProxyHeaderInvalid);
+    }
+    let Some(carried) = plaintext(callee.declared, client) else {
         return worker.refused(Direction::Inbound, Reason::BadRequest);
     };
     dispatch(callee, Stream::Tcp(stream), carried, app).await;
-}
-
-/// Looks at the first bytes of a connection; None inside: they are not clear in time, or the application speaks first.
-/// None: it ended.
-async fn first(callee: &Callee, stream: TcpStream) -> Option<(Option<Detected>, Opening, Option<Greeted>)> {
-    let worker = &callee.worker;
-    if callee.looks_into_requests() {
-        let (detected, opening) = worker.detect(Direction::Inbound, stream, DETECT_TIMEOUT).await?;
-        return Some((detected, opening, None));
-    }
-    let (learned, port) = (worker.learned.get(callee.port), callee.port);
-    let rules = match callee.declared {
-        Protocol::Opaque => Rules::opaque(learned, true),
-        Protocol::Undeclared | Protocol::Http1 | Protocol::Http2 | Protocol::Grpc => {
-            Rules::undeclared(learned, true)
-        }
-    };
-    let connect = async {
-        callee.may_speak_first()?;
-        dial(callee.app, None).await
-    };
-    let mut opening = Opening::new(stream);
-    let raced = tokio::select! {
-        raced = Box::pin(race(&mut opening, rules, connect)) => raced.ok()?,
-        () = worker.too_late(Direction::Inbound) => return None,
-    };
-    if let Some(learned) = raced.learned {
-        worker.learned.set(port, learned);
-    }
-    let app = raced.server.and_then(Result::ok).map(|stream| Greeted { stream, said: raced.said });
-    Some((raced.client, opening, app))
 }
 
 async fn dispatch(callee: Callee, stream: Stream, carried: Carried, greeted: Option<Greeted>) {

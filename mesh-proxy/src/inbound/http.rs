@@ -92,7 +92,12 @@ impl Server {
         }
         let mut exchange = Exchange::begin(edge, request.method());
         let callee = &self.callee;
-        exchange.log_request(&callee.worker.access_log, Direction::Inbound, Some(callee.peer.0), request);
+        exchange.log_request(
+            &callee.worker.access_log,
+            Direction::Inbound,
+            Some(callee.ends.source),
+            request,
+        );
         exchange
     }
 

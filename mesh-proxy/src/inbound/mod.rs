@@ -1,8 +1,10 @@
 //! Calls to the proxy's own workload: authenticate, authorise, forward to the application.
 
 mod accept;
+mod first;
 mod http;
 mod port;
+mod proxy_header;
 mod tcp;
 
 pub(crate) use self::accept::{explicit, transparent};

@@ -4,18 +4,23 @@ use std::{cell::RefCell, net::SocketAddr, rc::Rc, sync::Arc};
 
 use http::HeaderValue;
 use mesh_core::{
-    addr::PeerAddr,
     config::WorkloadConfig,
     edge::{Direction, EdgeKey},
     identity::SpiffeId,
     matching::RequestParts,
     name::{ObjectRef, ServicePort},
     policy::{self, Call},
-    protocol::Protocol,
+    protocol::{Protocol, ProxyProtocol},
     reason::Reason,
 };
+use tokio::io::AsyncWriteExt as _;
 
-use crate::{telemetry::EdgeStats, worker::Worker};
+use super::proxy_header::{self, Ends};
+use crate::{
+    net::{Stream, dial::dial},
+    telemetry::EdgeStats,
+    worker::Worker,
+};
 
 /// Edges that one connection keeps at hand.
 const MAX_EDGES: usize = 16;
@@ -24,8 +29,8 @@ const MAX_EDGES: usize = 16;
 pub(super) struct Callee {
     /// The worker.
     pub worker: Rc<Worker>,
-    /// The caller's address.
-    pub peer: PeerAddr,
+    /// The caller's address, and the one that it called.
+    pub ends: Ends,
     /// The caller's verified identity; None: it has none.
     pub caller: Option<SpiffeId>,
     /// The caller's identity, for the application.
@@ -38,6 +43,8 @@ pub(super) struct Callee {
     pub service: Option<ServicePort>,
     /// Where the application takes it.
     pub app: SocketAddr,
+    /// Headers of the PROXY protocol on this port.
+    pub proxy: ProxyProtocol,
     edges: RefCell<Edges>,
 }
 
@@ -58,16 +65,17 @@ pub(super) struct Verdict {
 
 impl Callee {
     /// A call by nobody in particular to a port of the workload, that the application takes at `app`.
-    pub(super) fn new(worker: &Rc<Worker>, peer: PeerAddr, to: Entrance, app: SocketAddr) -> Self {
+    pub(super) fn new(worker: &Rc<Worker>, ends: Ends, to: Entrance, app: SocketAddr) -> Self {
         Self {
             worker: Rc::clone(worker),
-            peer,
+            ends,
             caller: None,
             client_id: None,
             port: to.port,
             declared: to.protocol,
             service: to.service,
             app,
+            proxy: to.proxy,
             edges: RefCell::default(),
         }
     }
@@ -76,6 +84,25 @@ impl Callee {
     pub(super) fn named(self, caller: SpiffeId) -> Self {
         let client_id = HeaderValue::from_str(caller.as_str()).ok();
         Self { caller: Some(caller), client_id, edges: RefCell::default(), ..self }
+    }
+
+    /// A load balancer says who really calls.
+    pub(super) fn introduced(&mut self, ends: Ends) {
+        self.ends = ends;
+    }
+
+    /// Connects to the application for bytes; tells it who calls, where it wants to know.
+    ///
+    /// # Errors
+    /// [`Reason::AppUnavailable`].
+    pub(super) async fn connect(&self) -> Result<Stream, Reason> {
+        let dialled = Box::pin(dial(self.app, None)).await;
+        let mut app = dialled.map_err(|_| Reason::AppUnavailable)?;
+        if let Some(version) = self.proxy.send {
+            let header = proxy_header::write(version, self.ends, self.caller.as_ref().map(SpiffeId::as_str));
+            app.write_all(&header).await.map_err(|_| Reason::AppUnavailable)?;
+        }
+        Ok(app)
     }
 
     /// May the application be connected to before it is known who calls and what it speaks? Only as far as policy
@@ -167,6 +194,8 @@ pub(super) struct Entrance {
     pub service: Option<ServicePort>,
     /// Where the application listens, when that is declared.
     pub app: Option<SocketAddr>,
+    /// Headers of the PROXY protocol.
+    pub proxy: ProxyProtocol,
 }
 
 impl Entrance {
@@ -179,6 +208,7 @@ impl Entrance {
             protocol: declared.map_or(Protocol::Undeclared, |p| p.protocol),
             service: declared.and_then(|p| p.services.first().cloned()),
             app: declared.and_then(|p| p.app_address).map(|address| address.0),
+            proxy: declared.map(|p| p.proxy_protocol).unwrap_or_default(),
         }
     }
 }

@@ -12,7 +12,6 @@ use crate::{
     net::{
         Stream,
         copy::{Counts, bidirectional_after},
-        dial::dial,
     },
     telemetry::{EdgeStats, Outcome, access_log::Entry},
 };
@@ -44,9 +43,9 @@ pub(super) async fn carry(callee: &Callee, mut stream: Stream, greeted: Option<G
     }
     let (mut app, said) = match greeted {
         Some(Greeted { stream, said }) => (stream, said),
-        None => match Box::pin(dial(callee.app, None)).await {
+        None => match callee.connect().await {
             Ok(app) => (app, Bytes::new()),
-            Err(_) => return ended.because(Some(Reason::AppUnavailable)),
+            Err(reason) => return ended.because(Some(reason)),
         },
     };
     let overdue = Box::pin(callee.worker.overdue(stream.caller()));
@@ -122,7 +121,7 @@ impl Drop for Ended<'_> {
             log.write(Entry {
                 direction: Direction::Inbound,
                 edge: Some(Arc::clone(&self.edge)),
-                peer: Some(self.callee.peer.0),
+                peer: Some(self.callee.ends.source),
                 upstream: Some(self.callee.app),
                 method: None,
                 authority: None,

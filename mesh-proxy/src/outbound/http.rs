@@ -17,7 +17,7 @@ use super::{
 use crate::{
     balance::Flight,
     config::Http1Transport,
-    detect::Detected,
+    detect::{Detected, Opening},
     http::{
         authority,
         body::{self, RequestBody, ResponseBody},
@@ -58,7 +58,7 @@ impl From<Reason> for Refusal {
 
 /// Serves a connection whose requests say where they go (explicit mode).
 pub(crate) async fn by_host(worker: &Rc<Worker>, stream: TcpStream, peer: PeerAddr) {
-    let detected = worker.detect(Direction::Outbound, stream, serve::HEAD_TIMEOUT).await;
+    let detected = worker.detect(Direction::Outbound, Opening::new(stream), serve::HEAD_TIMEOUT).await;
     let Some((detected, opening)) = detected else {
         return;
     };

@@ -75,7 +75,7 @@ async fn http_or_bytes(
 ) -> Option<(Protocol, Opening)> {
     // Silence says nothing about the protocol, and a connection for requests is not made one for bytes by it.
     let within = if declared == Protocol::Undeclared { HEAD_TIMEOUT } else { DETECT_TIMEOUT };
-    let (detected, opening) = worker.detect(Direction::Outbound, stream, within).await?;
+    let (detected, opening) = worker.detect(Direction::Outbound, Opening::new(stream), within).await?;
     let protocol = match (detected, declared) {
         (Some(Detected::Http1), _) => Protocol::Http1,
         (Some(Detected::Http2), _) => Protocol::Http2,

@@ -66,6 +66,7 @@ impl Rig {
             app_address: None,
             services: vec![],
             limits: mesh_core::settings::InboundLimits::default(),
+            proxy_protocol: mesh_core::protocol::ProxyProtocol::default(),
         };
         WorkloadConfig {
             workload: cart(),

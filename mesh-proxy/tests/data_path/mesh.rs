@@ -151,6 +151,7 @@ pub(crate) fn serves(
         app_address: Some(AppAddr(app)),
         services: vec![service.clone()],
         limits: mesh_core::settings::InboundLimits::default(),
+        proxy_protocol: mesh_core::protocol::ProxyProtocol::default(),
     });
 }
 

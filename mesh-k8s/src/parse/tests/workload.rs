@@ -2,6 +2,7 @@
 
 use super::{check, check_refused, parse};
 use crate::object::Object;
+use mesh_core::protocol::{ProxyProtocol, ProxyVersion};
 
 const WORKLOAD: &str = "apiVersion: meshctl.dev/v1alpha1
 kind: Workload
@@ -54,6 +55,20 @@ fn mistakes_in_a_workload() {
         "serviceAccount: A",
         "!5 spec.serviceAccount: is not the name of a ServiceAccount",
     );
+}
+
+#[test]
+fn headers_of_the_proxy_protocol() {
+    let with = |options: &str| WORKLOAD.replace("port: 8081}", &format!("port: 8081, {options}}}"));
+    let (found, ..) = parse("f", &with("appProtocol: tcp, proxyProtocol: 'accept,send-v1'"));
+    let Object::Workload(workload) = &found[0].object else { panic!("a Workload") };
+    let wanted = ProxyProtocol { accept: true, send: Some(ProxyVersion::V1) };
+    assert_eq!(workload.ports[1].proxy_protocol, wanted);
+    let bad = |options: &str, problem: &str| {
+        check_refused(WORKLOAD, "port: 8081}", &format!("port: 8081, {options}}}"), problem);
+    };
+    bad("proxyProtocol: v2", "!9 spec.ports[1].proxyProtocol: accept");
+    bad("proxyProtocol: send", "!9 spec.ports[1].proxyProtocol: declare appProtocol: tcp");
 }
 
 #[test]
