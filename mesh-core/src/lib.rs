@@ -23,4 +23,5 @@ pub mod reason;
 pub mod resilience;
 pub mod resource;
 pub mod route;
+pub mod server_name;
 pub mod settings;

@@ -138,6 +138,9 @@ reasons! {
     /// The callee has as many requests in flight as it can bear.
     Overloaded = "OVERLOADED", SERVICE_UNAVAILABLE, Unavailable,
         "add workloads to the Service; its TrafficPolicy bounds what one takes at a time";
+    /// Nothing was sent either way for as long as the route or TrafficPolicy allows.
+    IdleTimeout = "IDLE_TIMEOUT", GATEWAY_TIMEOUT, Unavailable,
+        "connect again; let the application send something from time to time, or raise the idle timeout";
     /// A TrafficPolicy injects this fault.
     FaultInjected = "FAULT_INJECTED", SERVICE_UNAVAILABLE, Unavailable,
         "remove the fault from the Service's TrafficPolicy when the experiment is over";

@@ -153,6 +153,13 @@ impl ServiceRoutes {
         })
     }
 
+    /// Time limits of an opaque connection.
+    #[must_use]
+    pub fn opaque_timeouts(&self) -> Timeouts {
+        let rule = self.matching_rule(None).and_then(|at| self.rules.get(at));
+        rule.map_or(self.calls.timeouts, |rule| rule.timeouts.or(self.calls.timeouts))
+    }
+
     /// True when a rule looks into requests: calls are not to be carried as bytes before it is known that they are.
     #[must_use]
     pub fn looks_into_requests(&self) -> bool {

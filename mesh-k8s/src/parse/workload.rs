@@ -107,9 +107,10 @@ fn port(reader: &mut Reader, item: &Field<'_>, address: Option<IpAddr>) -> Optio
         Some(field) => Some(app_addr(reader, field, address, number)?),
         None => None,
     };
-    let proxy_protocol = fields.optional("proxyProtocol");
-    let proxy_protocol =
-        proxy_protocol.map_or(Some(ProxyProtocol::default()), |f| proxy(reader, &f, protocol));
+    let proxy_protocol = match fields.optional("proxyProtocol") {
+        Some(field) => proxy(reader, &field, protocol),
+        None => Some(ProxyProtocol::default()),
+    };
     fields.finish(reader);
     Some(PortOfWorkload {
         name: name.unwrap_or_default().to_owned(),

@@ -119,7 +119,7 @@ impl Wire for ProxyProtocol {
             0 => None,
             1 => Some(ProxyVersion::V1),
             2 => Some(ProxyVersion::V2),
-            other => return Err(ConvertError::new(&other.to_string(), "a version, 1 or 2")).at("send"),
+            other => return Err(ConvertError::new(other.to_string(), "a version, 1 or 2")).at("send"),
         };
         Ok(Self { accept: message.accept, send })
     }

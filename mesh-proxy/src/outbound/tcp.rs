@@ -1,6 +1,12 @@
 //! Bytes from the application, carried without being looked into.
 
-use std::{future::Future, net::SocketAddr, rc::Rc, sync::Arc, time::Instant};
+use std::{
+    future::Future,
+    net::SocketAddr,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use mesh_core::{
@@ -10,8 +16,9 @@ use mesh_core::{
     protocol::{MeshAlpn, Protocol},
     reason::Reason,
     resource::DestinationKey,
+    settings::Timeouts,
 };
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, time::sleep};
 
 use super::{
     destinations::Destination,
@@ -30,6 +37,8 @@ use crate::{
     worker::Worker,
 };
 
+/// A limit that nobody lives to see.
+const FOREVER: Duration = Duration::from_secs(365 * 86_400);
 /// Endpoints that are tried for one connection.
 const ATTEMPTS: usize = 3;
 
@@ -71,7 +80,10 @@ pub(super) async fn pass_through(
     let connect = async {
         let (edge, address) = (table.edge(Protocol::Opaque), original);
         match Box::pin(dial(original, None)).await {
-            Ok(stream) => Ok(Connected { stream, credentials: None, edge, address, flight: None }),
+            Ok(stream) => {
+                let timeouts = Timeouts::default();
+                Ok(Connected { stream, credentials: None, edge, address, flight: None, timeouts })
+            }
             Err(reason) => Err(Box::new((reason, edge, Some(address)))),
         }
     };
@@ -132,6 +144,7 @@ struct Connected {
     address: SocketAddr,
     /// The load that it puts on an endpoint.
     flight: Option<Flight>,
+    timeouts: Timeouts,
 }
 
 impl AsMut<Stream> for Connected {
@@ -180,8 +193,12 @@ async fn connect(worker: &Rc<Worker>, table: &Table, peer: PeerAddr) -> Result<C
             Ok(stream) => {
                 let credentials = epoch.and_then(|epoch| stream.callee(epoch.roots_hash));
                 flight.answered();
-                let flight = Some(flight);
-                return Ok(Connected { stream, credentials, edge: choice.edge, address, flight });
+                let (edge, flight) = (choice.edge, Some(flight));
+                let timeouts = match table.kind() {
+                    Kind::Service(routes) => routes.opaque_timeouts(),
+                    Kind::Passthrough | Kind::Unknown(_) => Timeouts::default(),
+                };
+                return Ok(Connected { stream, credentials, edge, address, flight, timeouts });
             }
             Err(reason) => {
                 flight.failed();
@@ -200,10 +217,11 @@ async fn connect(worker: &Rc<Worker>, table: &Table, peer: PeerAddr) -> Result<C
 async fn relay(worker: &Worker, opening: Opening, (server, said): Server, peer: PeerAddr, began: Instant) {
     let server_name = if worker.access_log.enabled() { opening.server_name() } else { None };
     match server {
-        Ok(Connected { stream, credentials, edge, address, flight }) => {
+        Ok(Connected { stream, credentials, edge, address, flight, timeouts }) => {
             edge.connection();
             let ended = Ended { worker, edge, peer, upstream: Some(address), server_name, began };
-            copy(Stream::Tcp(opening.into_stream()), (stream, said), credentials, ended).await;
+            let caller = Stream::Tcp(opening.into_stream());
+            copy(caller, (stream, said), credentials, timeouts, ended).await;
             drop(flight);
         }
         Err(refused) => {
@@ -217,6 +235,7 @@ async fn copy(
     mut caller: Stream,
     (mut upstream, said): (Stream, Bytes),
     credentials: Option<Credentials>,
+    timeouts: Timeouts,
     ended: Ended<'_>,
 ) {
     let counts = Counts::default();
@@ -228,8 +247,37 @@ async fn copy(
             outcome.is_err().then_some(Reason::UpstreamReset)
         }
         reason = overdue => Some(reason),
+        reason = overtime(timeouts, counted.counts) => Some(reason),
     };
     counted.finish(reason);
+}
+
+/// Returns when a limit is reached. Without one, that is never: a peer whose host is gone is noticed by keep-alives,
+/// and a connection that both ends hold open may be silent for as long as they like.
+async fn overtime(timeouts: Timeouts, counts: &Counts) -> Reason {
+    if timeouts.idle.is_none() && timeouts.stream.is_none() {
+        return std::future::pending().await;
+    }
+    // In a box: rare, and it would otherwise be part of every connection.
+    Box::pin(async {
+        tokio::select! {
+            () = idle(timeouts.idle.unwrap_or(FOREVER), counts) => Reason::IdleTimeout,
+            () = sleep(timeouts.stream.unwrap_or(FOREVER)) => Reason::RequestTimeout,
+        }
+    })
+    .await
+}
+
+/// Returns when no byte has passed for `limit`, and before it has been twice as long.
+async fn idle(limit: Duration, counts: &Counts) {
+    let carried = || counts.forth.get() + counts.back.get();
+    loop {
+        let before = carried();
+        sleep(limit).await;
+        if carried() == before {
+            return;
+        }
+    }
 }
 
 struct Counted<'a> {
@@ -293,5 +341,34 @@ impl Ended<'_> {
                 outcome,
             });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn timeouts(idle: u64, stream: u64) -> Timeouts {
+        let limit = |millis| (millis > 0).then(|| Duration::from_millis(millis));
+        Timeouts { idle: limit(idle), stream: limit(stream), ..Timeouts::default() }
+    }
+
+    #[tokio::test]
+    async fn silence_and_age_end_a_connection_where_that_is_configured() {
+        let counts = Counts::default();
+        let busy = async {
+            for _ in 0..20 {
+                sleep(Duration::from_millis(20)).await;
+                counts.back.set(counts.back.get() + 1);
+            }
+            counts.back.get()
+        };
+        let began = Instant::now();
+        let (reason, carried) = tokio::join!(overtime(timeouts(200, 0), &counts), busy);
+        assert_eq!((reason, carried), (Reason::IdleTimeout, 20));
+        assert!(began.elapsed() >= Duration::from_millis(600), "bytes put it off");
+        assert_eq!(overtime(timeouts(1000, 10), &counts).await, Reason::RequestTimeout);
+        let never = overtime(Timeouts::default(), &counts);
+        tokio::time::timeout(Duration::from_millis(50), never).await.expect_err("no limit");
     }
 }

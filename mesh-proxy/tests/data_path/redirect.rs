@@ -2,6 +2,8 @@
 //!
 //! Needs root, `ip`, `nft` and `unshare`. Without root it says that it was left out, and fails in CI.
 
+#![expect(clippy::print_stdout, reason = "says what was left out, and what the test inside said")]
+
 use std::{
     io::Write as _,
     net::SocketAddr,

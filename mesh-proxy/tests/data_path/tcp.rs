@@ -1,13 +1,23 @@
 //! Bytes through two proxies, and TLS that is the application's own.
 
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
 use mesh_core::{
+    config::WorkloadConfig,
     policy::{DefaultAction, TlsMode},
     protocol::Protocol,
 };
 use mesh_testkit::{
     app::{HttpApp, TcpApp},
     client::Connection,
-    net::{fresh_addr, until},
+    net::{PATIENCE, eventually, fresh_addr, until},
+    serve::Served,
     tls,
 };
 use tokio::{
@@ -134,4 +144,40 @@ async fn strict_mode_lets_no_tls_of_others_in() {
     assert!(got.is_empty());
     pair.server.counted(&["reason=\"TLS_REQUIRED\""], 1).await;
     assert_eq!(app.connections(), 0);
+}
+
+/// A caller that never reads holds up its application, not the proxies' memory.
+#[tokio::test]
+async fn a_peer_that_never_reads_stops_the_other() {
+    let written = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&written);
+    let app = Served::start(fresh_addr(0), move |mut stream, _| {
+        let count = Arc::clone(&count);
+        async move {
+            let block = vec![7; 64 * 1024];
+            while let Ok(length) = stream.write(&block).await {
+                count.fetch_add(length as u64, Ordering::SeqCst);
+            }
+        }
+    })
+    .await;
+    let change =
+        |client: &mut WorkloadConfig, _: &mut WorkloadConfig| upstream(client, 17_000, "catalog:8080");
+    let pair = Pair::with(Protocol::Opaque, app.address(), |_| (), change).await;
+    let mut stream = TcpStream::connect((pair.client.ip(), 17_000)).await.unwrap();
+    assert_eq!(stream.read_u8().await.unwrap(), 7);
+    let mut last = 0;
+    let stopped = || {
+        let now = written.load(Ordering::SeqCst);
+        let same = now == std::mem::replace(&mut last, now);
+        async move {
+            tokio::time::sleep(Duration::from_millis(250)).await;
+            same.then_some(now)
+        }
+    };
+    let held = eventually(PATIENCE, "nothing more is taken", stopped).await;
+    // Socket buffers of three connections, and at most 64 KiB in each proxy.
+    assert!(held < 64 * 1024 * 1024, "{held} bytes are on their way");
+    drop(stream);
+    until("the application sees the end", || app.open() == 0).await;
 }
