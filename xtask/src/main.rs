@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask test`, `demo`, `tidy`, `bench`.
+//! The project's own commands: `cargo xtask test`, `demo`, `tidy`, `bench`, `h2spec`.
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -7,6 +7,7 @@
 
 mod bench;
 mod demo;
+mod h2spec;
 mod stages;
 mod test;
 mod tidy;
@@ -32,6 +33,8 @@ enum Command {
     Demo(demo::Args),
     /// Check sizes, crate arrows, dependencies, licences and documents.
     Tidy,
+    /// Run h2spec against a server alone and behind both sidecars (needs Go).
+    H2spec,
     /// Measure CPU, latency and memory of two sidecars, against others and against a bare pair.
     Bench(bench::Args),
 }
@@ -41,6 +44,7 @@ fn main() -> ExitCode {
         Command::Test(args) => test::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Tidy => tidy::run(),
+        Command::H2spec => h2spec::run(),
         Command::Bench(args) => bench::run(&args),
     };
     match done {

@@ -176,8 +176,10 @@ async fn forward(
     };
     let mut exchange = caller.begin(std::sync::Arc::clone(&choice.edge), &request);
     let asked = stripped.upgrade.then(|| upgrade::requested(&mut request));
+    // What is said before a response is said in HTTP/1 only.
+    let plain = asked.is_some() || request.headers().contains_key(http::header::EXPECT);
     let request = request.map(|body| RequestBody::new(body, &mut exchange));
-    let sent = send(caller, table, choice, request, seen, asked.is_some(), &mut exchange).await;
+    let sent = send(caller, table, choice, request, seen, plain, &mut exchange).await;
     match sent {
         Ok((response, lease, reason)) => {
             let asked = asked.map(|asked| (asked, worker));

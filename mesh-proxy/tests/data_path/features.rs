@@ -7,6 +7,7 @@ use mesh_proxy::config::Http1Transport;
 use mesh_testkit::{
     app::HttpApp,
     net::{PATIENCE, fresh_addr},
+    serve::Served,
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -227,6 +228,41 @@ async fn a_websocket_is_carried() {
             stream.write_all(b"\x81\x82\0\0\0\0yo").await.unwrap();
             read_until(&mut stream, |got| got.ends_with("yo")).await;
         }
+    }
+}
+
+/// An application that says these things: one to the head of a request, the other to its body of five bytes.
+async fn says(to_head: &'static str, to_body: &'static str) -> Served {
+    Served::start(fresh_addr(0), move |mut stream, _| async move {
+        read_until(&mut stream, |got| got.contains("\r\n\r\n")).await;
+        stream.write_all(to_head.as_bytes()).await.unwrap();
+        if !to_body.is_empty() {
+            read_until(&mut stream, |got| got.ends_with("hello")).await;
+            stream.write_all(to_body.as_bytes()).await.unwrap();
+        }
+        let _ = stream.read(&mut [0]).await;
+    })
+    .await
+}
+
+/// The application decides whether it wants the body, and the caller is asked for it only then.
+#[tokio::test]
+async fn the_application_says_whether_it_wants_the_body() {
+    let head = "POST /a HTTP/1.1\r\nHost: catalog\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n";
+    for transport in TRANSPORTS {
+        let app = says("HTTP/1.1 417 Expectation Failed\r\ncontent-length: 0\r\n\r\n", "").await;
+        let pair = Pair::start(Protocol::Http1, app.address(), |o| o.http1_transport = transport).await;
+        let got = send(pair.client.proxy.addresses().outbound, head.as_bytes()).await;
+        assert!(got.starts_with("HTTP/1.1 417 "), "{transport:?}: {got}");
+
+        let app = says("HTTP/1.1 100 Continue\r\n\r\n", OK).await;
+        let pair = Pair::start(Protocol::Http1, app.address(), |o| o.http1_transport = transport).await;
+        let mut stream = TcpStream::connect(pair.client.proxy.addresses().outbound).await.unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let got = read_until(&mut stream, |got| got.ends_with("\r\n\r\n")).await;
+        assert!(got.starts_with("HTTP/1.1 100 Continue\r\n"), "{transport:?}: {got}");
+        stream.write_all(b"hello").await.unwrap();
+        read_until(&mut stream, |got| got.starts_with("HTTP/1.1 200 ") && got.ends_with("ok")).await;
     }
 }
 

@@ -23,6 +23,7 @@ mod proxy_header;
 mod raw;
 mod redirect;
 mod smuggling;
+mod streams;
 mod tcp;
 mod trust;
 mod tunnels;
