@@ -18,7 +18,7 @@ use super::{
     front::{Front, answer},
     watch::Watched,
 };
-use crate::{net::Stream, worker::Worker};
+use crate::{net::Stream, tls::Credentials, worker::Worker};
 
 /// Largest head of a request, in bytes, and largest buffer for one.
 const MAX_HEAD: usize = 64 * 1024;
@@ -34,14 +34,19 @@ pub(crate) const HEAD_TIMEOUT: Duration = Duration::from_secs(90);
 /// lost if the connection closed under it. It is answered with `Connection: close`.
 pub(crate) const LINGER: Duration = Duration::from_secs(1);
 
-/// Serves HTTP/1.
-pub(crate) async fn http1<H, F>(worker: &Rc<Worker>, direction: Direction, io: Stream, handle: Rc<H>)
-where
+/// Serves HTTP/1. `caller` is what the peer authenticated with; None for plaintext.
+pub(crate) async fn http1<H, F>(
+    worker: &Rc<Worker>,
+    direction: Direction,
+    io: Stream,
+    caller: Option<Rc<Credentials>>,
+    handle: Rc<H>,
+) where
     H: Fn(Request<Incoming>) -> F + 'static,
     F: Future<Output = Response<ResponseBody>>,
 {
     // In a box: rarely polled, and small without it.
-    let ending = Box::pin(worker.ending(direction, io.caller()));
+    let ending = Box::pin(worker.ending(direction, caller));
     let told = Rc::new(Cell::new(false));
     let tell = Rc::clone(&told);
     let front = Front::new(worker, direction, &io);
@@ -81,14 +86,19 @@ where
     note(worker, direction, outcome);
 }
 
-/// Serves HTTP/2.
-pub(crate) async fn http2<H, F>(worker: &Rc<Worker>, direction: Direction, io: Stream, handle: Rc<H>)
-where
+/// Serves HTTP/2. `caller` is what the peer authenticated with; None for plaintext.
+pub(crate) async fn http2<H, F>(
+    worker: &Rc<Worker>,
+    direction: Direction,
+    io: Stream,
+    caller: Option<Rc<Credentials>>,
+    handle: Rc<H>,
+) where
     H: Fn(Request<Incoming>) -> F + 'static,
     F: Future<Output = Response<ResponseBody>> + 'static,
 {
     // In a box: rarely polled, and small without it.
-    let ending = Box::pin(worker.ending(direction, io.caller()));
+    let ending = Box::pin(worker.ending(direction, caller));
     let front = Front::new(worker, direction, &io);
     let service = service_fn(move |request| {
         let response = front.admit(request).map(|request| handle(request));

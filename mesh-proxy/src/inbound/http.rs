@@ -19,6 +19,7 @@ use crate::{
     net::Stream,
     pool::{Failure, Lease, Upstream, Wire},
     telemetry::EdgeStats,
+    tls::Credentials,
     worker::Open,
 };
 
@@ -30,6 +31,8 @@ struct Server {
     seen: Protocol,
     /// The connection was counted, with its first call.
     counted: Cell<bool>,
+    /// What the caller authenticated with, as long as its calls go on.
+    credentials: Option<Rc<Credentials>>,
 }
 
 /// Serves a connection that carries HTTP.
@@ -37,13 +40,20 @@ pub(super) async fn serve_http(callee: Callee, stream: Stream, http2: bool, wire
     let worker = Rc::clone(&callee.worker);
     // What is counted is what the calls are, not how proxies carry them.
     let seen = if wire == Wire::H2 { Protocol::Http2 } else { Protocol::Http1 };
-    let server =
-        Rc::new(Server { app: worker.app(callee.app), callee, wire, seen, counted: Cell::new(false) });
+    let credentials = stream.caller().map(Rc::new);
+    let server = Rc::new(Server {
+        app: worker.app(callee.app),
+        callee,
+        wire,
+        seen,
+        counted: Cell::new(false),
+        credentials: credentials.clone(),
+    });
     let handle = Rc::new(move |request| handle(Rc::clone(&server), request));
     if http2 {
-        serve::http2(&worker, Direction::Inbound, stream, handle).await;
+        serve::http2(&worker, Direction::Inbound, stream, credentials, handle).await;
     } else {
-        serve::http1(&worker, Direction::Inbound, stream, handle).await;
+        serve::http1(&worker, Direction::Inbound, stream, credentials, handle).await;
     }
 }
 
@@ -158,8 +168,16 @@ impl Asked {
     }
 }
 
-/// Returns when policy no longer lets a request in that became a connection.
-async fn revoked(server: Rc<Server>, request: Parts) -> Reason {
+/// Returns when a request that became a connection is to be cut: policy or trust no longer lets it in.
+async fn ended(server: Rc<Server>, request: Parts) -> Reason {
+    tokio::select! {
+        reason = revoked(&server, &request) => reason,
+        reason = server.callee.worker.overdue(server.credentials.as_deref()) => reason,
+    }
+}
+
+/// Returns when policy no longer lets a request in.
+async fn revoked(server: &Server, request: &Parts) -> Reason {
     let callee = &server.callee;
     let mut changes = callee.worker.workload_changes();
     let parts = RequestParts {
@@ -201,7 +219,7 @@ fn respond(
     match asked {
         Some(asked) if response.status() == StatusCode::SWITCHING_PROTOCOLS && stripped.upgrade => {
             let open = Open::count(&asked.server.callee.worker, Direction::Inbound);
-            let revoked = revoked(asked.server, asked.request);
+            let revoked = ended(asked.server, asked.request);
             upgrade::join(asked.caller, response, lease, exchange, open, revoked)
         }
         _ => response.map(|body| ResponseBody::upstream(body, lease, exchange)),

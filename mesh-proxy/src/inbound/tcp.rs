@@ -48,7 +48,8 @@ pub(super) async fn carry(callee: &Callee, mut stream: Stream, greeted: Option<G
             Err(reason) => return ended.because(Some(reason)),
         },
     };
-    let overdue = Box::pin(callee.worker.overdue(stream.caller()));
+    let caller = stream.caller();
+    let overdue = Box::pin(callee.worker.overdue(caller.as_ref()));
     tokio::select! {
         biased;
         reason = revoked(callee, changes) => ended.because(Some(reason)),

@@ -85,9 +85,9 @@ pub(super) async fn serve_http(
     let caller = Rc::new(Caller { worker: Rc::clone(worker), peer: peer.0, fixed, last: RefCell::default() });
     let handle = Rc::new(move |request| handle(Rc::clone(&caller), request));
     if protocol == Protocol::Http1 {
-        serve::http1(worker, Direction::Outbound, stream, handle).await;
+        serve::http1(worker, Direction::Outbound, stream, None, handle).await;
     } else {
-        serve::http2(worker, Direction::Outbound, stream, handle).await;
+        serve::http2(worker, Direction::Outbound, stream, None, handle).await;
     }
 }
 

@@ -239,7 +239,7 @@ async fn copy(
     ended: Ended<'_>,
 ) {
     let counts = Counts::default();
-    let overdue = Box::pin(ended.worker.overdue(credentials));
+    let overdue = Box::pin(ended.worker.overdue(credentials.as_ref()));
     // Dropped half-way, at a drain's end for instance, it is counted all the same.
     let counted = Counted { counts: &counts, ended: Some(ended) };
     let reason = tokio::select! {

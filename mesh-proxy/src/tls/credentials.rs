@@ -59,18 +59,19 @@ impl Credentials {
     }
 
     /// Returns when the chain has expired or no longer leads to the roots. A mere renewal changes nothing.
-    pub(crate) async fn withdrawn(mut self, mut epochs: watch::Receiver<Option<Arc<TlsEpoch>>>) {
+    pub(crate) async fn withdrawn(&self, mut epochs: watch::Receiver<Option<Arc<TlsEpoch>>>) {
+        let mut roots = self.roots;
         loop {
             let now = SystemTime::now();
             let Ok(left) = self.not_after.duration_since(now) else { return };
             let epoch = epochs.borrow_and_update().clone();
             if let Some(epoch) = epoch
-                && epoch.roots_hash != self.roots
+                && epoch.roots_hash != roots
             {
                 if !epoch.trusts(self.side, &self.chain, now) {
                     return;
                 }
-                self.roots = epoch.roots_hash;
+                roots = epoch.roots_hash;
             }
             tokio::select! {
                 // An error: the proxy ends.

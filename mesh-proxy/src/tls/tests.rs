@@ -255,7 +255,8 @@ async fn a_connection_outlives_a_renewal_but_not_its_root() {
         let epochs = tokio::sync::watch::Sender::new(Some(epoch(1, &[&ca])));
         let roots = epochs.borrow().as_ref().unwrap().roots_hash;
         let credentials = Credentials::new(side, Some(&chain), roots).unwrap();
-        let ended = tokio::spawn(credentials.withdrawn(epochs.subscribe()));
+        let changes = epochs.subscribe();
+        let ended = tokio::spawn(async move { credentials.withdrawn(changes).await });
         for (generation, roots) in [(2, [&ca].as_slice()), (3, &[&ca, &foreign])] {
             epochs.send_replace(Some(epoch(generation, roots)));
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -275,7 +276,8 @@ async fn a_connection_does_not_outlive_its_certificate() {
     params.not_after = time::OffsetDateTime::now_utc() + time::Duration::seconds(2);
     let chain = [params.signed_by(&key, &ca.issuer).unwrap().der().clone()];
     let credentials = Credentials::new(Side::Caller, Some(&chain), [0; 32]).unwrap();
-    let ended = tokio::spawn(credentials.withdrawn(epochs.subscribe()));
+    let changes = epochs.subscribe();
+    let ended = tokio::spawn(async move { credentials.withdrawn(changes).await });
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert!(!ended.is_finished(), "still valid");
     tokio::time::timeout(Duration::from_secs(5), ended).await.unwrap().unwrap();

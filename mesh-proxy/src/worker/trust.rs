@@ -1,6 +1,6 @@
 //! Connections end when their time has come: the proxy drains, or a peer is no longer trusted.
 
-use std::{future, time::Duration};
+use std::{future, rc::Rc, time::Duration};
 
 use mesh_core::{edge::Direction, reason::Reason};
 use tokio::time::sleep;
@@ -34,7 +34,7 @@ impl Ending {
 impl Worker {
     /// Returns when a connection that can be told to end must be told: the proxy drains, or what its caller
     /// authenticated with no longer counts (then it is counted). `caller` is None for plaintext.
-    pub(crate) async fn ending(&self, direction: Direction, caller: Option<Credentials>) -> Ending {
+    pub(crate) async fn ending(&self, direction: Direction, caller: Option<Rc<Credentials>>) -> Ending {
         let mut drain = self.drain();
         let drained = drain::ending(&mut drain, direction);
         let Some(caller) = caller else {
@@ -52,7 +52,7 @@ impl Worker {
 
     /// Returns when a connection that carries no HTTP is to be cut, since its peer is no longer trusted; never for
     /// plaintext.
-    pub(crate) async fn overdue(&self, peer: Option<Credentials>) -> Reason {
+    pub(crate) async fn overdue(&self, peer: Option<&Credentials>) -> Reason {
         let Some(peer) = peer else { return future::pending().await };
         peer.withdrawn(self.control.tls()).await;
         sleep(GRACE).await;

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use http::{StatusCode, header::CONNECTION};
 use mesh_core::protocol::Protocol;
+use mesh_proxy::config::Options;
 use mesh_testkit::{
     app::{HttpApp, TcpApp},
     client::Connection,
@@ -37,8 +38,9 @@ async fn outbound_serves_until_the_application_is_gone() {
     let app = TcpApp::start(fresh_addr(0)).await;
     let web = HttpApp::start("catalog", fresh_addr(0)).await;
     let declare = |client: &mut _, _: &mut _| upstream(client, 17_000, "catalog:8080");
-    let bytes = Pair::with(Protocol::Opaque, app.address(), |_| (), declare).await;
-    let web = Pair::start(Protocol::Http1, web.address(), |o| o.drain_timeout = "60s".to_owned()).await;
+    let patient = |o: &mut Options| o.drain_timeout = "60s".to_owned();
+    let bytes = Pair::with(Protocol::Opaque, app.address(), patient, declare).await;
+    let web = Pair::start(Protocol::Http1, web.address(), patient).await;
     let (ip, at) = (bytes.client.ip(), web.client.proxy.addresses());
     let mut stream = TcpStream::connect((ip, 17_000)).await.unwrap();
     echoes(&mut stream).await;

@@ -8,6 +8,7 @@ use mesh_core::{
     resource::ResourceName,
 };
 use mesh_proto::convert::ResourceBody;
+use mesh_proxy::config::Http1Transport;
 use mesh_testkit::{
     app::{HttpApp, TcpApp},
     ca::TestCa,
@@ -58,7 +59,7 @@ async fn a_peer_that_never_speaks_does_not_hold_the_drain() {
 }
 
 /// Roots of another mesh alone, for the server.
-fn drop_the_root(pair: &Pair) {
+pub(crate) fn drop_the_root(pair: &Pair) {
     let foreign = TestCa::new("cluster.local").bundle();
     let bundle = TrustBundle { roots: foreign.roots, ..pair.mesh.ca.bundle() };
     let body = ResourceBody::TrustBundle(bundle);
@@ -83,6 +84,22 @@ async fn http_under_a_dropped_root_is_told_to_end() {
         (pair.server.metric("mesh_connections_active", &["direction=\"inbound\""]).await == 0).then_some(())
     };
     eventually(PATIENCE, "the connection ends", none).await;
+}
+
+/// What takes for ever is cut after ten seconds.
+#[tokio::test]
+async fn a_request_under_a_dropped_root_is_bounded() {
+    let app = HttpApp::start("catalog", fresh_addr(0)).await;
+    for transport in [Http1Transport::H1, Http1Transport::H1OverH2] {
+        let pair = Pair::start(Protocol::Http1, app.address(), |o| o.http1_transport = transport).await;
+        let mut connection = pair.client.http1().await;
+        let before = app.requests();
+        let slow = tokio::spawn(async move { connection.get("/?delay_ms=100000", "catalog").await.unwrap() });
+        until("the request has arrived", || app.requests() == before + 1).await;
+        drop_the_root(&pair);
+        let response = tokio::time::timeout(Duration::from_secs(30), slow).await.expect("it is cut").unwrap();
+        assert_eq!(response.status(), StatusCode::BAD_GATEWAY, "{transport:?}");
+    }
 }
 
 #[tokio::test]

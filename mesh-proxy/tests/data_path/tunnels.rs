@@ -13,7 +13,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::mesh::Pair;
+use crate::{endings::drop_the_root, mesh::Pair};
 
 /// Asks for an upgrade and gets it.
 async fn upgraded(pair: &Pair) -> TcpStream {
@@ -55,6 +55,21 @@ async fn a_policy_that_denies_ends_a_tunnel() {
     assert!(rest.is_empty());
     pair.server.counted(&["reason=\"AUTHZ_DENIED\""], 1).await;
     assert_eq!(pair.server.metric("mesh_request_bytes_total", &[]).await, 10);
+}
+
+/// Trust that ends ends tunnels too, ten seconds later.
+#[tokio::test]
+async fn a_tunnel_under_a_dropped_root_is_cut() {
+    let app = HttpApp::start("catalog", fresh_addr(0)).await;
+    let pair = Pair::start(Protocol::Http1, app.address(), |_| ()).await;
+    let mut stream = upgraded(&pair).await;
+    drop_the_root(&pair);
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    echoes(&mut stream).await;
+    let mut rest = Vec::new();
+    // Closed or reset.
+    let _ = timeout(Duration::from_secs(30), stream.read_to_end(&mut rest)).await.expect("the tunnel ends");
+    pair.server.counted(&["reason=\"PEER_NOT_TRUSTED\""], 1).await;
 }
 
 #[tokio::test]
