@@ -14,10 +14,12 @@ use anyhow::{Context as _, bail};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 
-use super::watchdog::Note;
+use super::{layout::Member, namespaces::Namespaces, watchdog::Note};
 
 /// How long a process may take to end after SIGTERM, before it is killed: a machine with much to do needs its time.
 const GRACE: Duration = Duration::from_secs(10);
+/// How the names of sidecars begin; their workload's follows.
+pub(crate) const SIDECAR: &str = "sidecar-";
 /// Lines of a log that an error shows.
 const LOG_LINES: usize = 6;
 
@@ -27,6 +29,10 @@ pub(crate) struct Children {
     logs: PathBuf,
     watchdog: std::process::Child,
     running: Vec<Running>,
+    /// Where they stand, when every workload has a place of its own.
+    namespaces: Option<Namespaces>,
+    /// Who stands outside all the same.
+    outside: Option<&'static str>,
     /// Whose log explains the last error.
     blamed: Option<String>,
 }
@@ -58,11 +64,24 @@ impl Children {
             .process_group(0)
             .spawn()
             .context("cannot start the watchdog")?;
-        let mut children = Self { logs, watchdog, running: Vec::new(), blamed: None };
+        let mut children =
+            Self { logs, watchdog, running: Vec::new(), namespaces: None, outside: None, blamed: None };
         if let Some(directory) = remove {
             children.note(&Note::Directory(directory.into()));
         }
         Ok(children)
+    }
+
+    /// From now on, processes start in the network namespace of the workload that they are named after; only the
+    /// application of the workload `without` does not.
+    pub(crate) fn stand_in(&mut self, namespaces: Namespaces, without: Option<Member>) {
+        self.namespaces = Some(namespaces);
+        self.outside = without.map(|member| member.name);
+    }
+
+    /// The namespaces, if there are any.
+    pub(crate) fn namespaces(&self) -> Option<&Namespaces> {
+        self.namespaces.as_ref()
     }
 
     /// Starts a process that runs until it is stopped.
@@ -118,7 +137,13 @@ impl Children {
     }
 
     fn spawn(&mut self, name: &str, command: &mut Command) -> anyhow::Result<()> {
-        let child = command.spawn().with_context(|| format!("cannot start {name}"))?;
+        let spawned = match &self.namespaces {
+            Some(all) if self.outside != Some(name) => {
+                all.within(name.strip_prefix(SIDECAR).unwrap_or(name), || command.spawn())?
+            }
+            Some(_) | None => command.spawn(),
+        };
+        let child = spawned.with_context(|| format!("cannot start {name}"))?;
         let pid = child.id().with_context(|| format!("{name} ended at once"))?;
         self.note(&Note::Started(pid));
         self.running.push(Running { name: name.to_owned(), pid, child, ready: false });

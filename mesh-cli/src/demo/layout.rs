@@ -1,10 +1,12 @@
 //! Who takes part in the demo, on which addresses, and the YAML that says so.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 
 use anyhow::bail;
 use clap::ValueEnum;
 use mesh_core::ports;
+
+use super::transparent;
 
 /// Holding this port on the controller's address claims the whole range 127.N.0.0/24 for one demo.
 const CLAIM: u16 = 15_099;
@@ -26,26 +28,46 @@ pub(crate) struct Member {
     pub(crate) account: &'static str,
     /// Last part of its address.
     host: u8,
-    /// Port of its application; None: it serves nothing.
-    pub(crate) app_port: Option<u16>,
+    /// Ports of its application; None: it serves nothing.
+    serves: Option<Serves>,
 }
 
-const fn member(name: &'static str, account: &'static str, host: u8, app_port: Option<u16>) -> Member {
-    Member { name, account, host, app_port }
+/// Where an application listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Serves {
+    /// Beside its sidecar, which has the port that is called.
+    beside: u16,
+    /// The port that is called.
+    called: u16,
+}
+
+const fn member(name: &'static str, account: &'static str, host: u8, serves: Option<Serves>) -> Member {
+    Member { name, account, host, serves }
+}
+
+const fn serves(beside: u16, called: u16) -> Option<Serves> {
+    Some(Serves { beside, called })
+}
+
+impl Member {
+    /// True if it is a service, and not only a caller.
+    pub(crate) fn is_service(self) -> bool {
+        self.serves.is_some()
+    }
 }
 
 /// The generator of load.
 pub(crate) const LOAD: Member = member("load", "load", 2, None);
 /// The pages.
-pub(crate) const STOREFRONT: Member = member("storefront", "storefront", 3, Some(9080));
+pub(crate) const STOREFRONT: Member = member("storefront", "storefront", 3, serves(9080, 8080));
 /// The first version of the catalog.
-pub(crate) const CATALOG_V1: Member = member("catalog-v1", "catalog", 4, Some(9080));
+pub(crate) const CATALOG_V1: Member = member("catalog-v1", "catalog", 4, serves(9080, 8080));
 /// The second version of the catalog.
-pub(crate) const CATALOG_V2: Member = member("catalog-v2", "catalog", 5, Some(9080));
+pub(crate) const CATALOG_V2: Member = member("catalog-v2", "catalog", 5, serves(9080, 8080));
 /// The carts.
-pub(crate) const CART: Member = member("cart", "cart", 6, Some(9070));
+pub(crate) const CART: Member = member("cart", "cart", 6, serves(9070, 7070));
 /// The stock.
-pub(crate) const INVENTORY: Member = member("inventory", "inventory", 7, Some(9000));
+pub(crate) const INVENTORY: Member = member("inventory", "inventory", 7, serves(9000, 7000));
 /// The job that may not read carts.
 pub(crate) const BATCH: Member = member("batch", "batch", 8, None);
 /// All of them; each has a sidecar.
@@ -62,12 +84,18 @@ pub(crate) enum Break {
     Mtls,
 }
 
-/// The loopback addresses of one demo: 127.N.0.0/24.
+/// The addresses of one demo.
 #[derive(Debug)]
-pub(crate) struct Net {
-    range: u8,
-    /// Held as long as the demo runs.
-    _claim: TcpListener,
+pub(crate) enum Net {
+    /// Loopback addresses: 127.N.0.0/24.
+    Loopback {
+        /// N.
+        range: u8,
+        /// Held as long as the demo runs.
+        _claim: TcpListener,
+    },
+    /// 10.77.0.0/24, within a network namespace of the demo's own.
+    Namespaces,
 }
 
 impl Net {
@@ -79,7 +107,7 @@ impl Net {
         for range in RANGE..=250 {
             let ip = |host| Ipv4Addr::new(127, range, 0, host);
             let Ok(claim) = TcpListener::bind((ip(CONTROLLER), CLAIM)) else { continue };
-            let net = Self { range, _claim: claim };
+            let net = Self::Loopback { range, _claim: claim };
             // Bound and closed again: a listener that never accepted leaves nothing behind.
             if net.listeners().iter().all(|address| TcpListener::bind(address).is_ok()) {
                 return Ok(net);
@@ -93,12 +121,50 @@ impl Net {
 
     /// A port of a workload's address.
     pub(crate) fn at(&self, member: Member, port: u16) -> SocketAddr {
-        (Ipv4Addr::new(127, self.range, 0, member.host), port).into()
+        (self.address(member.host), port).into()
+    }
+
+    fn address(&self, host: u8) -> IpAddr {
+        let [first, second] = match self {
+            Self::Loopback { range, .. } => [127, *range],
+            Self::Namespaces => [10, RANGE],
+        };
+        Ipv4Addr::new(first, second, 0, host).into()
+    }
+
+    /// True if every workload has a network namespace of its own.
+    pub(crate) fn is_transparent(&self) -> bool {
+        match self {
+            Self::Loopback { .. } => false,
+            Self::Namespaces => true,
+        }
+    }
+
+    /// Where an application listens; None: it is none.
+    pub(crate) fn app(&self, member: Member) -> Option<SocketAddr> {
+        let port = if self.is_transparent() { member.serves?.called } else { member.serves?.beside };
+        Some(self.at(member, port))
+    }
+
+    /// Last part of a workload's address.
+    pub(crate) fn host(&self, member: Member) -> u8 {
+        member.host
+    }
+
+    /// The controller's address.
+    pub(crate) fn controller_ip(&self) -> IpAddr {
+        self.address(CONTROLLER)
     }
 
     /// A port of the controller's address.
     pub(crate) fn controller(&self, port: u16) -> SocketAddr {
-        (Ipv4Addr::new(127, self.range, 0, CONTROLLER), port).into()
+        // Only loopback will do for what is not for sidecars.
+        let ip = if self.is_transparent() && port != ports::CONTROL {
+            Ipv4Addr::LOCALHOST.into()
+        } else {
+            self.controller_ip()
+        };
+        (ip, port).into()
     }
 
     /// The address of a workload, without port.
@@ -110,8 +176,8 @@ impl Net {
     pub(crate) fn listeners(&self) -> Vec<SocketAddr> {
         let of_proxy = [ports::OUTBOUND, ports::ADMIN, ports::HEALTH];
         let sidecars = MEMBERS.iter().flat_map(|m| of_proxy.map(|port| self.at(*m, port)));
-        let apps = MEMBERS.iter().filter_map(|m| m.app_port.map(|port| (m, port)));
-        let apps = apps.flat_map(|(m, port)| [self.at(*m, port), self.at(*m, STATS)]);
+        let apps = MEMBERS.iter().filter_map(|m| self.app(*m).map(|app| (m, app)));
+        let apps = apps.flat_map(|(m, app)| [app, self.at(*m, STATS)]);
         let controller = [ports::CONTROL, ports::VIEW, ports::CONTROLLER_HEALTH].map(|p| self.controller(p));
         sidecars.chain(apps).chain(controller).collect()
     }
@@ -131,7 +197,10 @@ const FILES: [(&str, &str); 5] = [
 
 /// The files for this demo's addresses.
 pub(crate) fn yaml(net: &Net, broken: Option<Break>) -> Vec<(&'static str, String)> {
-    let place = |text: &str| text.replace(&format!("127.{RANGE}.0."), &format!("127.{}.0.", net.range));
+    let place = |text: &str| match net {
+        Net::Loopback { range, .. } => text.replace(&format!("127.{RANGE}.0."), &format!("127.{range}.0.")),
+        Net::Namespaces => transparent::yaml(text).replace("127.", "10."),
+    };
     FILES.iter().map(|(name, text)| (*name, damage(broken, name, place(text)))).collect()
 }
 
@@ -164,8 +233,11 @@ pub(crate) fn split_yaml(broken: Option<Break>, v1: u32, v2: u32) -> String {
 mod tests {
     use http::{HeaderMap, Method};
     use mesh_core::{
+        addr::OrigDst,
+        config::Destination,
         matching::RequestParts,
         policy::{Call, TlsMode, decide},
+        resource::DestinationKey,
     };
 
     use super::*;
@@ -173,13 +245,13 @@ mod tests {
     #[test]
     fn two_demos_take_different_ranges() {
         let (first, second) = (Net::claim().unwrap(), Net::claim().unwrap());
-        assert_ne!(first.range, second.range);
+        assert_ne!(first.controller_ip(), second.controller_ip());
         let text: String = yaml(&second, None).into_iter().map(|(_, text)| text).collect();
         for member in MEMBERS {
             let address = format!("address: {}\n", second.ip(member));
             assert!(text.contains(&address), "{address}");
         }
-        assert!(!text.contains(&format!("127.{}.0.", first.range)));
+        assert!(!text.contains(&first.ip(CART)));
     }
 
     #[test]
@@ -191,8 +263,9 @@ mod tests {
             let object = workloads.split("---\n").find(|object| object.contains(&name)).unwrap();
             assert!(object.contains(&format!("serviceAccount: {}\n", m.account)), "{object}");
             assert!(object.contains(&format!("address: 127.{RANGE}.0.{}\n", m.host)), "{object}");
-            if let Some(port) = m.app_port {
-                assert!(object.contains(&format!("127.{RANGE}.0.{}:{port}\"", m.host)), "{object}");
+            if let Some(Serves { beside, called }) = m.serves {
+                assert!(object.contains(&format!("127.{RANGE}.0.{}:{beside}\"", m.host)), "{object}");
+                assert!(object.contains(&format!(" port: {called},")), "{object}");
             }
         }
         assert!(workloads.contains(&format!("listenPort: {INVENTORY_UPSTREAM}")));
@@ -214,7 +287,11 @@ mod tests {
     /// What the files say to the mesh. They must say it without a single remark.
     fn compiled(broken: Option<Break>) -> mesh_k8s::Compiled {
         let files = FILES.map(|(name, text)| (name, damage(broken, name, text.to_owned())));
-        let parsed = files.map(|(name, text)| mesh_k8s::parse(name, &text));
+        compile(&files)
+    }
+
+    fn compile(files: &[(&str, String)]) -> mesh_k8s::Compiled {
+        let parsed: Vec<_> = files.iter().map(|(name, text)| mesh_k8s::parse(name, text)).collect();
         let settings = mesh_k8s::Settings {
             trust_domain: ports::DEFAULT_TRUST_DOMAIN.parse().unwrap(),
             cluster_domain: ports::DEFAULT_CLUSTER_DOMAIN.into(),
@@ -250,6 +327,34 @@ mod tests {
         let backends = catalog.rules.iter().flat_map(|rule| &rule.backends);
         let weights: Vec<_> = backends.map(|b| (b.service.name.to_string(), b.weight)).collect();
         assert_eq!(weights, [("catalog-v1".to_owned(), 90), ("catalog-v2".to_owned(), 10)]);
+    }
+
+    #[test]
+    fn a_transparent_demo_is_the_same_shop_with_addresses() {
+        let compiled = compile(&yaml(&Net::Namespaces, None));
+        assert_eq!(compiled.workloads.len(), MEMBERS.len());
+        assert!(may_list_carts(&compiled, "storefront") && !may_list_carts(&compiled, "batch"));
+        for member in MEMBERS {
+            let workload = &compiled.workloads[&format!("shop/{}", member.name).parse().unwrap()];
+            assert_eq!(workload.address, Net::Namespaces.at(member, 0).ip());
+            assert!(workload.upstreams.is_empty());
+            let ports: Vec<_> = workload.inbound.iter().map(|port| (port.port, port.app_address)).collect();
+            let app = Net::Namespaces.app(member).map(|app| (app.port(), None));
+            assert_eq!(ports, app.into_iter().collect::<Vec<_>>());
+        }
+        let services = [
+            (transparent::STOREFRONT, "shop/storefront:80"),
+            (transparent::CATALOG, "shop/catalog:80"),
+            (transparent::CART, "shop/cart:7070"),
+            (transparent::INVENTORY, "shop/inventory:7000"),
+        ];
+        for (address, service) in services {
+            let key = DestinationKey::Addr(OrigDst(address.parse().unwrap()));
+            let Destination::Service(routes) = compiled.destination(&key, "shop").0 else {
+                panic!("{address}")
+            };
+            assert_eq!(routes.service.to_string(), service);
+        }
     }
 
     #[test]

@@ -193,6 +193,9 @@ fn ends(flow: &Flow) -> (&str, &str) {
 fn next(stage: &Stage, out: &Out) -> String {
     let state = stage.dir.state();
     let state = state.display();
+    if let Some(load) = stage.namespace(super::layout::LOAD) {
+        return next_in_namespaces(stage, out, &load);
+    }
     let own = stage.net.at(super::layout::LOAD, mesh_core::ports::OUTBOUND);
     let batch = stage.net.at(super::layout::BATCH, mesh_core::ports::OUTBOUND);
     let lines = [
@@ -206,6 +209,27 @@ fn next(stage: &Stage, out: &Out) -> String {
         ),
         format!("curl -H 'Host: storefront' http://{own}/product/tea-1     as the load does"),
         format!("curl -iH 'Host: cart:7070' http://{batch}/                as batch, which may not"),
+    ];
+    let text: String = lines.iter().map(|line| format!("\n  {line}")).collect();
+    format!("{}{text}", out.paint(Tone::Bold, "Try in another terminal:"))
+}
+
+/// What to try, in another terminal, in the namespaces of a transparent demo.
+fn next_in_namespaces(stage: &Stage, out: &Out, load: &str) -> String {
+    let user = if std::fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| map.contains("4294967295")) {
+        ""
+    } else {
+        "--user --preserve-credentials "
+    };
+    let (pid, state) = (std::process::id(), stage.dir.state());
+    let lines = [
+        format!("nsenter {user}--target {pid} --net          a shell where the controller is"),
+        format!("  export MESH_DATA_DIR={}", state.display()),
+        "  meshctl edges                        who calls whom".to_owned(),
+        "  meshctl check                        is anything wrong?".to_owned(),
+        format!("nsenter {user}--target {pid} --net={load}    a shell where the load is"),
+        format!("  curl http://{}/product/tea-1     led through its sidecar", super::transparent::STOREFRONT),
+        "  mesh-proxy init --proxy-mark 1 --print     rules as text".to_owned(),
     ];
     let text: String = lines.iter().map(|line| format!("\n  {line}")).collect();
     format!("{}{text}", out.paint(Tone::Bold, "Try in another terminal:"))

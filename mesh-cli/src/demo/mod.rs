@@ -3,6 +3,7 @@
 //! [`stage`] is the running mesh, [`once`] and [`live`] are what is played on it, [`checks`] is what is claimed of it.
 
 mod binaries;
+mod calls;
 mod checks;
 mod children;
 mod counts;
@@ -10,8 +11,11 @@ mod http;
 mod layout;
 mod live;
 mod metrics;
+mod namespaces;
 mod once;
+mod outer;
 mod stage;
+mod transparent;
 mod watchdog;
 mod workdir;
 
@@ -40,6 +44,7 @@ Examples:
   meshctl demo                          Look at it until Ctrl-C
   meshctl demo --keep --dir /tmp/shop   Keep the YAML, the state and the logs
   meshctl demo --once -o json           Check that everything works, for a program
+  meshctl demo --transparent            The services know of no sidecar
 
 Exit codes: 0 all that it claims holds; 1 something does not; 2 it could not be run.")]
 pub(crate) struct DemoArgs {
@@ -58,12 +63,19 @@ pub(crate) struct DemoArgs {
     /// Requests a second [default: 100; with --once 400].
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000), value_name = "N")]
     rate: Option<u32>,
+    /// Every workload in a network namespace of its own, its connections led through its sidecar by `mesh-proxy init`.
+    /// Needs root, or user namespaces.
+    #[arg(long)]
+    transparent: bool,
     /// Do something wrong, to show that the checks tell.
     #[arg(long = "break", value_enum, hide = true)]
     broken: Option<Break>,
     /// Be the process that ends the others when meshctl is killed.
     #[arg(long, hide = true)]
     watchdog: bool,
+    /// Be the transparent demo, within its namespace.
+    #[arg(long, hide = true, requires = "transparent")]
+    inside: bool,
 }
 
 /// Runs the demo.
@@ -76,12 +88,16 @@ pub(crate) async fn run(args: DemoArgs, out: &mut Out) -> anyhow::Result<Exit> {
         return Ok(Exit::Ok);
     }
     let begin = Instant::now();
+    if args.transparent && !args.inside {
+        Binaries::find()?;
+        match outer::enter()? {}
+    }
     // First of all: what is made from here on is removed also when the demo is ended at once.
     let interrupted = interruption()?;
     let binaries = Binaries::find()?;
     let dir = WorkDir::new(args.dir.as_deref(), args.keep)?;
     let (path, keep) = (dir.path().to_owned(), args.keep);
-    let mut stage = Stage::new(binaries, dir, args.broken)?;
+    let mut stage = Stage::new(binaries, dir, args.broken, args.transparent)?;
     let played = if args.once {
         once(&mut stage, &args, out, interrupted).await
     } else {

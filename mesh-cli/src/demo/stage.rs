@@ -9,13 +9,12 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     binaries::Binaries,
-    children::{Children, still_listening},
+    children::{Children, SIDECAR, still_listening},
     counts::{App, Batch, Counts, Load},
     http,
-    layout::{
-        self, BATCH, Break, CART, CATALOG_V1, CATALOG_V2, INVENTORY, MEMBERS, Member, Net, STATS, STOREFRONT,
-    },
+    layout::{self, Break, CART, CATALOG_V1, CATALOG_V2, INVENTORY, MEMBERS, Member, Net, STATS, STOREFRONT},
     metrics::ProxyCounts,
+    namespaces::{self, Namespaces},
     watchdog,
     workdir::WorkDir,
 };
@@ -60,15 +59,25 @@ impl Stage {
     ///
     /// # Errors
     /// When no addresses are free or files cannot be written.
-    pub(crate) fn new(binaries: Binaries, dir: WorkDir, broken: Option<Break>) -> anyhow::Result<Self> {
-        let net = Net::claim()?;
+    pub(crate) fn new(
+        binaries: Binaries,
+        dir: WorkDir,
+        broken: Option<Break>,
+        transparent: bool,
+    ) -> anyhow::Result<Self> {
+        let net = if transparent { Net::Namespaces } else { Net::claim()? };
         let source = dir.source();
         fs::create_dir_all(&source).with_context(|| format!("cannot make {}", source.display()))?;
         for (name, text) in layout::yaml(&net, broken) {
             fs::write(source.join(name), text).with_context(|| format!("cannot write {name}"))?;
         }
         let remove = (!dir.keep).then_some(dir.path());
-        let children = Children::new(&binaries.meshctl, dir.path().join("logs"), remove)?;
+        let mut children = Children::new(&binaries.meshctl, dir.path().join("logs"), remove)?;
+        if transparent {
+            // Without its own namespace the broken load goes around its sidecar.
+            let without = (broken == Some(Break::Mtls)).then_some(layout::LOAD);
+            children.stand_in(Namespaces::new(&net, &binaries.proxy)?, without);
+        }
         Ok(Self { net, dir, binaries, children, broken, view: None })
     }
 
@@ -120,11 +129,16 @@ impl Stage {
     fn start_sidecar(&mut self, member: Member, controller: &str) -> anyhow::Result<()> {
         let state = self.dir.state();
         let token = state.join("tokens").join(NAMESPACE).join(member.account);
+        let [mode, how] = if self.net.is_transparent() {
+            [("--mode", "transparent".to_owned()), ("--mark", namespaces::MARK.to_owned())]
+        } else {
+            [("--mode", "explicit".to_owned()), ("--address", self.net.ip(member))]
+        };
         let flags = [
+            mode,
+            how,
             ("--workload", format!("{NAMESPACE}/{}", member.name)),
             ("--controller", controller.to_owned()),
-            ("--mode", "explicit".to_owned()),
-            ("--address", self.net.ip(member)),
             ("--token-file", token.display().to_string()),
             ("--trust-bundle", state.join("trust-bundle.pem").display().to_string()),
             ("--workers", "1".to_owned()),
@@ -134,25 +148,23 @@ impl Stage {
     }
 
     fn start_apps(&mut self) -> anyhow::Result<()> {
-        let outbound = self.net.at(STOREFRONT, ports::OUTBOUND).to_string();
-        let inventory = self.net.at(CART, layout::INVENTORY_UPSTREAM).to_string();
-        self.start_app(INVENTORY, "inventory", None)?;
-        self.start_app(CART, "cart", Some(("--inventory", inventory)))?;
-        self.start_app(CATALOG_V1, "catalog", Some(("--version", "v1".to_owned())))?;
-        self.start_app(CATALOG_V2, "catalog", Some(("--version", "v2".to_owned())))?;
-        self.start_app(STOREFRONT, "storefront", Some(("--proxy", outbound)))
+        self.start_app(INVENTORY, "inventory", Vec::new())?;
+        self.start_app(CART, "cart", self.net.cart_calls())?;
+        self.start_app(CATALOG_V1, "catalog", vec![("--version", "v1".to_owned())])?;
+        self.start_app(CATALOG_V2, "catalog", vec![("--version", "v2".to_owned())])?;
+        self.start_app(STOREFRONT, "storefront", self.net.storefront_calls())
     }
 
     fn start_app(
         &mut self,
         member: Member,
         command: &str,
-        flag: Option<(&'static str, String)>,
+        more: Vec<(&'static str, String)>,
     ) -> anyhow::Result<()> {
-        let listen = self.net.at(member, member.app_port.unwrap_or_default());
+        let listen = self.net.app(member).context("it serves something")?;
         let stats = self.net.at(member, STATS);
         let flags = [("--listen", listen.to_string()), ("--stats", stats.to_string())];
-        let flags: Vec<_> = flags.into_iter().chain(flag).collect();
+        let flags: Vec<_> = flags.into_iter().chain(more).collect();
         let mut args = arguments(&[command], &flags);
         args.push("--exit-with-parent".to_owned());
         self.children.start(member.name, &self.binaries.shop, &args)
@@ -164,10 +176,7 @@ impl Stage {
         loop {
             self.children.all_run()?;
             let sidecar = http::get(self.net.at(member, ports::HEALTH), "/ready").await;
-            let app = match member.app_port {
-                Some(_) => http::get(self.net.at(member, STATS), "/stats").await.is_ok(),
-                None => true,
-            };
+            let app = !member.is_service() || http::get(self.net.at(member, STATS), "/stats").await.is_ok();
             let said = match sidecar {
                 Ok((200, _)) if app => return Ok(()),
                 Ok((200, _)) => format!("{} itself does not listen", member.name),
@@ -199,6 +208,11 @@ impl Stage {
         self.view.as_mut().context("the demo has not started")
     }
 
+    /// The file of a workload's network namespace, when it has one of its own.
+    pub(crate) fn namespace(&self, member: Member) -> Option<String> {
+        self.children.namespaces().and_then(|all| all.path(member.name))
+    }
+
     /// What explains the last error, if anything does.
     pub(crate) fn last_words(&self) -> Option<String> {
         self.children.last_words()
@@ -214,11 +228,9 @@ impl Stage {
 
     /// Flags of `shop load` that are always the same.
     fn load_flags(&self, rate: u32) -> Vec<(&'static str, String)> {
-        let own_sidecar = self.net.at(layout::LOAD, ports::OUTBOUND);
-        // Broken on purpose: straight to the port where storefront's sidecar takes mesh TLS, without any.
-        let target =
-            if self.broken == Some(Break::Mtls) { self.net.at(STOREFRONT, 8080) } else { own_sidecar };
-        vec![("--target", target.to_string()), ("--rate", rate.to_string())]
+        let mut flags = self.net.load_calls(self.broken);
+        flags.push(("--rate", rate.to_string()));
+        flags
     }
 
     /// Sends `count` requests and returns what the generator of load counted.
@@ -248,7 +260,7 @@ impl Stage {
     /// # Errors
     /// When it cannot be run or got no answer.
     pub(crate) async fn batch(&mut self) -> anyhow::Result<Batch> {
-        let flags = [("--proxy", self.net.at(BATCH, ports::OUTBOUND).to_string())];
+        let flags = self.net.batch_calls();
         self.job("batch", &arguments(&["batch"], &flags)).await
     }
 
@@ -315,7 +327,7 @@ impl Stage {
                 anyhow::anyhow!("{}'s metrics have a line that cannot be read: {line}", member.name)
             })?;
             counts.proxies.insert(member.name.to_owned(), proxy);
-            if member.app_port.is_some() {
+            if member.is_service() {
                 let (_, page) = http::get(self.net.at(member, STATS), "/stats").await?;
                 let app: App =
                     serde_json::from_str(&page).with_context(|| format!("{}'s /stats", member.name))?;
@@ -347,8 +359,8 @@ impl Stage {
         drop(self.view.take());
         let mut left = self.children.stop(|name| matches!(name, "load" | "batch")).await;
         left.extend(self.children.stop(|name| name == STOREFRONT.name).await);
-        left.extend(self.children.stop(|name| !name.starts_with("sidecar-") && name != "controller").await);
-        left.extend(self.children.stop(|name| name.starts_with("sidecar-")).await);
+        left.extend(self.children.stop(|name| !name.starts_with(SIDECAR) && name != "controller").await);
+        left.extend(self.children.stop(|name| name.starts_with(SIDECAR)).await);
         left.extend(self.children.stop(|_| true).await);
         let listening = still_listening(&self.net.listeners()).await;
         left.extend(listening.iter().map(|address| format!("something still listens on {address}")));
@@ -368,7 +380,7 @@ impl Stage {
 
 /// Name of the process beside a workload.
 fn sidecar(member: Member) -> String {
-    format!("sidecar-{}", member.name)
+    format!("{SIDECAR}{}", member.name)
 }
 
 fn arguments(command: &[&str], flags: &[(&str, String)]) -> Vec<String> {

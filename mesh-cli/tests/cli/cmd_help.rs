@@ -286,6 +286,8 @@ Options:
       --dir <DIR>        Work directory, empty or new [default: a temporary one]
       --keep             Leave the work directory at the end
       --rate <N>         Requests a second [default: 100; with --once 400]
+      --transparent      Every workload in a network namespace of its own, its connections led
+                         through its sidecar by `mesh-proxy init`. Needs root, or user namespaces
 
 Controller:
       --data-dir <DIR>          Data directory of a controller on this machine [default:
@@ -309,6 +311,7 @@ Examples:
   meshctl demo                          Look at it until Ctrl-C
   meshctl demo --keep --dir /tmp/shop   Keep the YAML, the state and the logs
   meshctl demo --once -o json           Check that everything works, for a program
+  meshctl demo --transparent            The services know of no sidecar
 
 Exit codes: 0 all that it claims holds; 1 something does not; 2 it could not be run.
 "#,
