@@ -16,7 +16,7 @@ mod parse;
 mod problem;
 pub mod source;
 
-pub use compile::{Compiled, Settings, compile};
+pub use compile::{Compiled, Resolved, Settings, compile, compile_with};
 pub use object::*;
 pub use parse::parse;
 pub use problem::{Place, Problem};

@@ -72,6 +72,8 @@ pub enum Object {
     GrpcRoute(HttpRoute),
     /// `meshctl.dev/v1alpha1 TrafficPolicy`.
     TrafficPolicy(Box<TrafficPolicy>),
+    /// `meshctl.dev/v1alpha1 ExternalService`.
+    ExternalService(ExternalService),
     /// `split.smi-spec.io/v1alpha4 TrafficSplit`.
     TrafficSplit(TrafficSplit),
     /// `access.smi-spec.io/v1alpha3 TrafficTarget`.
@@ -94,6 +96,7 @@ impl Object {
             Self::HttpRoute(o) => ("HTTPRoute", &o.name),
             Self::GrpcRoute(o) => ("GRPCRoute", &o.name),
             Self::TrafficPolicy(o) => ("TrafficPolicy", &o.name),
+            Self::ExternalService(o) => ("ExternalService", &o.service.name),
             Self::TrafficSplit(o) => ("TrafficSplit", &o.name),
             Self::TrafficTarget(o) => ("TrafficTarget", &o.name),
             Self::HttpRouteGroup(o) => ("HTTPRouteGroup", &o.name),

@@ -6,7 +6,7 @@ use std::{
 };
 
 use mesh_core::name::ObjectRef;
-use mesh_k8s::{Compiled, Located, Place, Problem, Settings, Standing};
+use mesh_k8s::{Compiled, Located, Place, Problem, Resolved, Settings, Standing};
 
 use super::scan::{Content, Files};
 
@@ -32,13 +32,15 @@ struct File {
 /// Remembers the last good version of every object.
 pub(super) struct LastGood {
     settings: Settings,
+    /// Addresses of hosts outside of the mesh.
+    pub(super) resolved: Resolved,
     files: BTreeMap<Arc<str>, File>,
     good: HashMap<ObjectRef, Located>,
 }
 
 impl LastGood {
     pub(super) fn new(settings: Settings) -> Self {
-        Self { settings, files: BTreeMap::new(), good: HashMap::new() }
+        Self { settings, resolved: Resolved::new(), files: BTreeMap::new(), good: HashMap::new() }
     }
 
     /// Takes the files as they are now.
@@ -59,7 +61,7 @@ impl LastGood {
         let mut objects = self.candidates();
         self.rank(&mut objects);
         let mut problems: Vec<Problem> = self.files.values().flat_map(|file| file.problems.clone()).collect();
-        let mut compiled = mesh_k8s::compile(&objects, &self.settings);
+        let mut compiled = mesh_k8s::compile_with(&objects, &self.settings, &self.resolved);
         let mut replaced = HashSet::new();
         // A replacement can make others good or bad; each object is replaced once, so this ends.
         while let Some(next) = self.replace(&objects, &compiled, &mut replaced) {
@@ -70,7 +72,7 @@ impl LastGood {
                     *object = Located { standing: Standing::Unchanged, ..older.clone() };
                 }
             }
-            compiled = mesh_k8s::compile(&objects, &self.settings);
+            compiled = mesh_k8s::compile_with(&objects, &self.settings, &self.resolved);
         }
         // What was replaced has been reported where its newest version stands.
         let reported = |p: &&Problem| p.object.as_ref().is_some_and(|object| replaced.contains(object));

@@ -2,16 +2,24 @@
 //!
 //! ```text
 //! watch (notify, and once a second) ─▶ scan (what files say) ─▶ last_good (what applies) ─▶ publish
+//!                                        resolve (addresses outside) ─▶┘
 //! ```
 
 mod last_good;
+mod resolve;
 mod scan;
 mod watch;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
 
-use mesh_k8s::Settings;
-use tokio::{sync::mpsc, time::Instant};
+use mesh_k8s::{Resolved, Settings};
+use tokio::{
+    sync::{
+        mpsc,
+        watch::{Sender, channel},
+    },
+    time::Instant,
+};
 
 pub(crate) use self::last_good::Outcome;
 use self::{last_good::LastGood, scan::Scanner, watch::Watcher};
@@ -41,6 +49,8 @@ pub(crate) struct Source {
     state: State,
     watcher: Watcher,
     events: mpsc::Receiver<()>,
+    /// The hosts outside of the mesh that are looked up.
+    hosts: Sender<BTreeSet<Arc<str>>>,
 }
 
 /// What a scan works on; moves to a blocking thread and back.
@@ -58,24 +68,39 @@ impl Source {
         // Before the first scan, so that a change in between is not lost.
         let watcher = Watcher::new(directory.clone(), wake);
         let mut state = State { scanner: Scanner::new(directory), last_good: LastGood::new(settings) };
-        let outcome = state.read().unwrap_or_else(|| state.last_good.compile());
-        Ok((Self { state, watcher, events }, outcome))
+        let outcome = state.read(Resolved::new()).unwrap_or_else(|| state.last_good.compile());
+        let hosts = Sender::new(outcome.compiled.to_resolve.clone());
+        Ok((Self { state, watcher, events, hosts }, outcome))
     }
 
     /// Hands on every change, until it is dropped.
     pub(crate) async fn run(mut self, apply: impl Fn(Outcome) + Send + Sync + 'static) {
         let apply = Arc::new(apply);
+        let (found, mut addresses) = channel(Resolved::new());
+        // Ends when this is dropped, for then nobody wants its answers.
+        tokio::spawn(resolve::run(self.hosts.subscribe(), found));
         loop {
             let wait = self.state.scanner.again().map_or(POLL, |again| again.min(POLL));
-            let told = tokio::time::timeout(wait, self.events.recv()).await;
-            if let Ok(Some(())) = told {
-                self.gather().await;
+            tokio::select! {
+                told = tokio::time::timeout(wait, self.events.recv()) => {
+                    if let Ok(Some(())) = told {
+                        self.gather().await;
+                    }
+                }
+                Ok(()) = addresses.changed() => {}
             }
             self.watcher.renew();
+            let resolved = addresses.borrow_and_update().clone();
+            let hosts = self.hosts.clone();
             let mut state = self.state;
             let hand_on = Arc::clone(&apply);
             let scan = tokio::task::spawn_blocking(move || {
-                if let Some(outcome) = state.read() {
+                if let Some(outcome) = state.read(resolved) {
+                    hosts.send_if_modified(|known| {
+                        let changed = *known != outcome.compiled.to_resolve;
+                        known.clone_from(&outcome.compiled.to_resolve);
+                        changed
+                    });
                     hand_on(outcome);
                 }
                 state
@@ -104,9 +129,13 @@ impl Source {
 }
 
 impl State {
-    /// Scans; None when nothing changed.
-    fn read(&mut self) -> Option<Outcome> {
-        let files = self.scanner.scan()?;
-        Some(self.last_good.apply(files))
+    /// Scans; None when neither files nor the addresses of hosts outside have changed.
+    fn read(&mut self, resolved: Resolved) -> Option<Outcome> {
+        let moved = resolved != self.last_good.resolved;
+        self.last_good.resolved = resolved;
+        match self.scanner.scan() {
+            Some(files) => Some(self.last_good.apply(files)),
+            None => moved.then(|| self.last_good.compile()),
+        }
     }
 }

@@ -10,8 +10,8 @@ use mesh_core::{
 use crate::{
     nearest::nearest,
     object::{
-        HttpRoute, HttpRouteGroup, Located, Name, Namespace, Object, PortOfService, Service, Standing,
-        TcpRoute, TrafficPolicy, TrafficSplit, TrafficTarget, Workload,
+        ExternalService, HttpRoute, HttpRouteGroup, Located, Name, Namespace, Object, PortOfService, Service,
+        Standing, TcpRoute, TrafficPolicy, TrafficSplit, TrafficTarget, Workload,
     },
     problem::{Place, Problem},
 };
@@ -53,7 +53,11 @@ pub(crate) struct Index<'a> {
     pub(crate) namespaces: BTreeMap<&'a str, Item<'a, Namespace>>,
     /// Every ServiceAccount, also those that only Workloads name.
     pub(crate) accounts: BTreeSet<Key<'a>>,
+    /// Also those that stand for an ExternalService.
     pub(crate) services: BTreeMap<Key<'a>, Item<'a, Service>>,
+    pub(crate) externals: BTreeMap<Key<'a>, Item<'a, ExternalService>>,
+    /// Host names of ExternalServices.
+    pub(crate) hosts: BTreeMap<&'a str, Item<'a, ExternalService>>,
     /// By namespace and name.
     pub(crate) workloads: Vec<Item<'a, Workload>>,
     /// By standing, file and line, as all lists below.
@@ -141,8 +145,9 @@ impl<'a> Index<'a> {
                 self.accounts.insert(object.name.key());
             }
             Object::Service(object) => {
-                self.services.insert(object.name.key(), Item { object, located });
+                self.add_service(object, located);
             }
+            Object::ExternalService(object) => self.add_external(Item { object, located }),
             Object::Workload(object) => self.workloads.push(Item { object, located }),
             Object::HttpRoute(object) | Object::GrpcRoute(object) => {
                 self.routes.push(Item { object, located });
@@ -156,6 +161,35 @@ impl<'a> Index<'a> {
             Object::TcpRoute(object) => {
                 self.tcp_routes.insert(object.name.key(), Item { object, located });
             }
+        }
+    }
+
+    /// False: a Service or ExternalService has the name already.
+    fn add_service(&mut self, object: &'a Service, located: &'a Located) -> bool {
+        if let Some(first) = self.services.get(&object.name.key()) {
+            let message = format!("{} has this name already, at {}", first.reference(), first.place());
+            let line = located.place.line;
+            self.problems.refuse(located, line, "metadata.name", message, "choose another name");
+            return false;
+        }
+        self.services.insert(object.name.key(), Item { object, located });
+        true
+    }
+
+    fn add_external(&mut self, external: Item<'a, ExternalService>) {
+        let hosts = &external.object.hosts;
+        if let Some((at, host, first)) =
+            hosts.iter().enumerate().find_map(|(at, host)| Some((at, host, *self.hosts.get(&*host.value)?)))
+        {
+            let message =
+                format!("{} is a host of {} already, at {}", host.value, first.reference(), first.place());
+            let field = format!("spec.hosts[{at}]");
+            self.problems.refuse(external.located, host.line, &field, message, "keep it in one of them");
+            return;
+        }
+        if self.add_service(&external.object.service, external.located) {
+            self.externals.insert(external.object.service.name.key(), external);
+            self.hosts.extend(hosts.iter().map(|host| (&*host.value, external)));
         }
     }
 
@@ -261,6 +295,7 @@ impl Object {
             Self::HttpRoute(o) => ("HTTPRoute", o.name.key()),
             Self::GrpcRoute(o) => ("GRPCRoute", o.name.key()),
             Self::TrafficPolicy(o) => ("TrafficPolicy", o.name.key()),
+            Self::ExternalService(o) => ("ExternalService", o.service.name.key()),
             Self::TrafficSplit(o) => ("TrafficSplit", o.name.key()),
             Self::TrafficTarget(o) => ("TrafficTarget", o.name.key()),
             Self::HttpRouteGroup(o) => ("HTTPRouteGroup", o.name.key()),

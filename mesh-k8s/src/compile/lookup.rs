@@ -17,8 +17,9 @@ use mesh_core::{
 
 use crate::{
     compile::{
-        Compiled,
+        Compiled, Resolved,
         endpoints::SelectedWorkload,
+        external,
         index::{Index, MAX_SUGGESTIONS},
     },
     nearest::nearest,
@@ -76,7 +77,7 @@ impl Compiled {
             let found = self.address(SocketAddr::new(ip, port));
             return found.ok_or_else(|| format!("{ip}:{port} is the address of no workload or Service"));
         }
-        let Some((namespace, name)) = host.service(client_namespace, &self.cluster_domain) else {
+        let Some((namespace, name)) = self.named(host, client_namespace) else {
             let domain = &self.cluster_domain;
             return Err(format!(
                 "{:?} cannot name a Service; write svc, svc.ns or svc.ns.svc.{domain}",
@@ -104,13 +105,21 @@ impl Compiled {
         })
     }
 
+    /// Namespace and name of the Service that a host names, or else of the ExternalService.
+    fn named<'a>(&'a self, host: &'a Host, client_namespace: &'a str) -> Option<(&'a str, &'a str)> {
+        let service = host.service(client_namespace, &self.cluster_domain);
+        let exists = |(namespace, name): &(&str, &str)| self.ports_of(namespace, name).next().is_some();
+        let external = || self.hosts.get(&*host.name).map(|(namespace, name)| (&**namespace, &**name));
+        service.filter(exists).or_else(external).or(service)
+    }
+
     fn ports_of(&self, namespace: &str, name: &str) -> impl Iterator<Item = &ServiceRoutes> {
         let range = ServicePort::new(namespace, name, 0)..=ServicePort::new(namespace, name, u16::MAX);
         self.services.range(range).map(|(_, routes)| routes)
     }
 
     fn is_known(&self, host: &Host, client_namespace: &str) -> bool {
-        let service = host.service(client_namespace, &self.cluster_domain);
+        let service = self.named(host, client_namespace);
         service.is_some_and(|(namespace, name)| self.ports_of(namespace, name).next().is_some())
             || host.name.parse::<IpAddr>().is_ok()
     }
@@ -141,7 +150,12 @@ impl Compiled {
     }
 
     /// Fills in what stands at which address, and the endpoints of single workloads.
-    pub(crate) fn index_addresses(&mut self, index: &mut Index<'_>, workloads: &[SelectedWorkload<'_>]) {
+    pub(crate) fn index_addresses(
+        &mut self,
+        index: &mut Index<'_>,
+        workloads: &[SelectedWorkload<'_>],
+        resolved: &Resolved,
+    ) {
         let mut addresses = BTreeMap::new();
         for workload in workloads {
             let Some(config) = self.workloads.get(&workload.reference) else { continue };
@@ -183,6 +197,10 @@ impl Compiled {
                     }
                 }
             }
+        }
+        // What the mesh itself has at an address goes first: addresses outside are not ours to choose.
+        for (address, port) in external::by_address(index, resolved) {
+            addresses.entry(address).or_insert(Addressed::Service(port));
         }
         self.addresses = addresses;
     }

@@ -7,6 +7,7 @@
 //! ```
 
 mod endpoints;
+mod external;
 mod filters;
 mod index;
 mod lookup;
@@ -21,6 +22,7 @@ mod workloads;
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
+    sync::Arc,
 };
 
 use mesh_core::{
@@ -30,6 +32,7 @@ use mesh_core::{
     route::ServiceRoutes,
 };
 
+pub use self::external::Resolved;
 use crate::{
     compile::{endpoints::Selected, index::Index, lookup::Addressed, traffic::Policies},
     object::Located,
@@ -69,6 +72,10 @@ pub struct Compiled {
     /// The objects that `problems` refuse, each with the place where it begins: of two objects of one name only the
     /// one that is meant.
     pub refused: BTreeSet<(ObjectRef, Place)>,
+    /// Hosts of ExternalServices whose addresses are to be looked up.
+    pub to_resolve: BTreeSet<Arc<str>>,
+    /// Namespace and name of the ExternalService of each host.
+    hosts: BTreeMap<Arc<str>, (Arc<str>, Arc<str>)>,
     cluster_domain: String,
     addresses: BTreeMap<SocketAddr, Addressed>,
 }
@@ -80,8 +87,15 @@ pub struct Compiled {
 /// refused TrafficTarget was to protect is closed.
 #[must_use]
 pub fn compile(objects: &[Located], settings: &Settings) -> Compiled {
+    compile_with(objects, settings, &Resolved::new())
+}
+
+/// As [`compile`], with the addresses of hosts outside of the mesh (see [`Compiled::to_resolve`]).
+#[must_use]
+pub fn compile_with(objects: &[Located], settings: &Settings, resolved: &Resolved) -> Compiled {
     let mut index = Index::new(objects);
-    let selected = Selected::new(&mut index, settings);
+    let mut selected = Selected::new(&mut index, settings);
+    external::endpoints(&index, &mut selected, resolved);
     let policies = Policies::new(&mut index, &selected);
     let services = routes::lower(&mut index, &selected, &policies);
     let workloads = workloads::lower(&mut index, &selected, &policies, settings);
@@ -101,11 +115,21 @@ pub fn compile(objects: &[Located], settings: &Settings) -> Compiled {
         endpoints: selected.endpoints,
         problems: Vec::new(),
         refused: BTreeSet::new(),
+        to_resolve: external::to_resolve(&index),
+        hosts: hosts(&index),
         cluster_domain: settings.cluster_domain.clone(),
         addresses: BTreeMap::new(),
     };
-    compiled.index_addresses(&mut index, &selected.workloads);
+    compiled.index_addresses(&mut index, &selected.workloads, resolved);
     compiled.report_unknown_upstreams(&mut index);
     (compiled.problems, compiled.refused) = index.problems.into_sorted();
     compiled
+}
+
+fn hosts(index: &Index<'_>) -> BTreeMap<Arc<str>, (Arc<str>, Arc<str>)> {
+    let host = |(host, external): (&&str, &index::Item<'_, crate::object::ExternalService>)| {
+        let name = &external.object.service.name;
+        (Arc::from(*host), (Arc::clone(&name.namespace), Arc::clone(&name.name)))
+    };
+    index.hosts.iter().map(host).collect()
 }

@@ -36,7 +36,7 @@ pub(crate) fn lower(
         let mut rules = match (routed.remove(service), split.remove(service)) {
             (Some(rules), _) => sort_rules(rules),
             (None, Some(rules)) => rules,
-            (None, None) => vec![own_endpoints(service)],
+            (None, None) => vec![own_endpoints(index, service)],
         };
         for backend in rules.iter_mut().flat_map(|rule| &mut rule.backends) {
             backend.settings = policies.backends(&backend.service);
@@ -50,9 +50,10 @@ pub(crate) fn lower(
 }
 
 /// The rule that leads all calls to the Service's own endpoints.
-pub(crate) fn own_endpoints(service: &ServicePort) -> RouteRule {
+pub(crate) fn own_endpoints(index: &Index<'_>, service: &ServicePort) -> RouteRule {
+    let is_external = index.externals.contains_key(&(&*service.namespace, &*service.name));
     let object = ObjectRef {
-        kind: "Service".into(),
+        kind: if is_external { "ExternalService" } else { "Service" }.into(),
         namespace: Arc::clone(&service.namespace),
         name: Arc::clone(&service.name),
     };

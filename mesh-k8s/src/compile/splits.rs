@@ -178,7 +178,7 @@ fn rules(
     matches: Option<&[RequestMatch]>,
 ) -> Vec<RouteRule> {
     let namespace = &split.object.name.namespace;
-    let own = own_endpoints(&root.port_name(port));
+    let own = own_endpoints(index, &root.port_name(port));
     let mut backends = Vec::new();
     for backend in &split.object.backends {
         if let Some(service) = index.services.get(&(&**namespace, &*backend.service))

@@ -2,6 +2,7 @@
 
 mod closed;
 mod destination;
+mod external;
 mod policy;
 mod routes;
 mod scale;

@@ -18,13 +18,14 @@ pub(crate) enum Kind {
     HttpRoute,
     GrpcRoute,
     TrafficPolicy,
+    ExternalService,
     TrafficSplit,
     TrafficTarget,
     HttpRouteGroup,
     TcpRoute,
 }
 
-const KINDS: [(Kind, &str, &str); 11] = [
+const KINDS: [(Kind, &str, &str); 12] = [
     (Kind::Namespace, "Namespace", "v1"),
     (Kind::ServiceAccount, "ServiceAccount", "v1"),
     (Kind::Service, "Service", "v1"),
@@ -32,6 +33,7 @@ const KINDS: [(Kind, &str, &str); 11] = [
     (Kind::HttpRoute, "HTTPRoute", "gateway.networking.k8s.io/v1"),
     (Kind::GrpcRoute, "GRPCRoute", "gateway.networking.k8s.io/v1"),
     (Kind::TrafficPolicy, "TrafficPolicy", labels::API_VERSION),
+    (Kind::ExternalService, "ExternalService", labels::API_VERSION),
     (Kind::TrafficSplit, "TrafficSplit", "split.smi-spec.io/v1alpha4"),
     (Kind::TrafficTarget, "TrafficTarget", "access.smi-spec.io/v1alpha3"),
     (Kind::HttpRouteGroup, "HTTPRouteGroup", "specs.smi-spec.io/v1alpha4"),
@@ -108,6 +110,11 @@ impl Kind {
     /// As in YAML.
     pub(crate) fn as_str(self) -> &'static str {
         KINDS.iter().find(|(kind, ..)| *kind == self).map_or("", |(_, name, _)| name)
+    }
+
+    /// True for kinds whose names are one label of a host name.
+    pub(crate) fn is_label(self) -> bool {
+        matches!(self, Self::Namespace | Self::Service | Self::ExternalService)
     }
 
     /// Names an object of this kind.

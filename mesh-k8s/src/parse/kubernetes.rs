@@ -70,7 +70,7 @@ pub(crate) fn service(reader: &mut Reader, metadata: Metadata, spec: &Field<'_>)
     Some(Service { name: metadata.name, selector, ports, cluster_ips })
 }
 
-fn port(reader: &mut Reader, item: &Field<'_>, name_is_needed: bool) -> Option<PortOfService> {
+pub(crate) fn port(reader: &mut Reader, item: &Field<'_>, name_is_needed: bool) -> Option<PortOfService> {
     let mut fields = reader.fields(item);
     let name = fields.optional("name").and_then(|f| reader.name(&f, is_dns_label, "a port name"));
     if name_is_needed && name.is_none() {

@@ -64,11 +64,10 @@ impl Metadata {
     /// Reads and checks it. None: it lacks a usable name.
     pub(crate) fn read(reader: &mut Reader, field: &Field<'_>, kind: Kind) -> Option<Self> {
         let mut fields = reader.fields(field);
-        let (is_valid, what): (fn(&str) -> bool, _) = match kind {
-            Kind::Namespace | Kind::Service => {
-                (is_dns_label, "a name of at most 63 characters (RFC 1123 label)")
-            }
-            _ => (is_dns_name, "a name (RFC 1123)"),
+        let (is_valid, what): (fn(&str) -> bool, _) = if kind.is_label() {
+            (is_dns_label, "a name of at most 63 characters (RFC 1123 label)")
+        } else {
+            (is_dns_name, "a name (RFC 1123)")
         };
         let name = fields.required(reader, "name").and_then(|f| reader.name(&f, is_valid, what));
         let namespace = match fields.optional("namespace") {

@@ -3,6 +3,7 @@
 mod balancing;
 mod closed;
 mod document;
+mod external;
 mod filters;
 mod gateway;
 mod kinds;
@@ -181,7 +182,7 @@ fn reference(kind: Kind, node: &Node) -> Option<ObjectRef> {
         Some(Value::Text(text)) if is_dns_label(text) => text,
         Some(_) => return None,
     };
-    let is_name = if matches!(kind, Kind::Namespace | Kind::Service) { is_dns_label } else { is_dns_name };
+    let is_name = if kind.is_label() { is_dns_label } else { is_dns_name };
     let name = metadata.get("name").and_then(Node::text).filter(|name| is_name(name))?;
     Some(kind.reference(namespace, name))
 }
@@ -218,6 +219,7 @@ fn read_object(reader: &mut Reader, kind: Kind, node: &Node) -> Option<Object> {
         | Kind::HttpRoute
         | Kind::GrpcRoute
         | Kind::TrafficPolicy
+        | Kind::ExternalService
         | Kind::TrafficSplit
         | Kind::TrafficTarget => {
             let spec = fields.required(reader, "spec");
@@ -244,6 +246,7 @@ fn read_spec(
         Kind::TrafficPolicy => {
             traffic::read(reader, metadata, spec).map(|o| Object::TrafficPolicy(Box::new(o)))
         }
+        Kind::ExternalService => external::read(reader, metadata, spec).map(Object::ExternalService),
         Kind::TrafficSplit => smi::split(reader, metadata, spec).map(Object::TrafficSplit),
         Kind::TrafficTarget => smi::target(reader, metadata, spec).map(Object::TrafficTarget),
         Kind::Namespace | Kind::ServiceAccount | Kind::TcpRoute | Kind::HttpRouteGroup => None,

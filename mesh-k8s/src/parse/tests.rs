@@ -1,5 +1,6 @@
 //! YAML in, objects and problems out.
 
+mod external;
 mod filters;
 mod gateway;
 mod grpc;

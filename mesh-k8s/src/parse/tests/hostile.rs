@@ -64,7 +64,8 @@ fn bombs_are_refused_quickly() {
         assert!(problems.iter().any(|p| p.refused), "{name}");
         assert!(recognised, "{name}: {problems:?}");
         assert!(problems.len() <= 21, "{name}: {}", problems.len());
-        assert!(started.elapsed().as_secs() < 10, "{name}: {:?}", started.elapsed());
+        // Other processes may have the processor: what is not bounded takes minutes.
+        assert!(started.elapsed().as_secs() < 60, "{name}: {:?}", started.elapsed());
     }
 }
 
@@ -104,7 +105,7 @@ const GOOD: &str = include_str!("good.yaml");
 fn the_good_mesh_is_good() {
     let (objects, problems, recognised) = parse("good.yaml", GOOD);
     assert!(problems.is_empty() && recognised, "{problems:?}");
-    assert_eq!(objects.len(), 14);
+    assert_eq!(objects.len(), 15);
 }
 
 proptest! {

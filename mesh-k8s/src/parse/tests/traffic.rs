@@ -149,3 +149,16 @@ fn a_policy_can_say_nothing_or_answer() {
     check_refused(&answer, "text/plain", "plain", "!5 spec.directResponse.contentType: application/json");
     check_refused(&answer, "\"a\\nb\"", &"a".repeat(16_385), "!5 spec.directResponse.body: at most 16384");
 }
+
+#[test]
+fn the_examples_of_the_documentation_are_good() {
+    let text = include_str!("../../../../docs/traffic.md");
+    let mut count = 0;
+    for block in text.split("```yaml\n").skip(1) {
+        let yaml = block.split("```").next().unwrap();
+        let (objects, problems, recognised) = parse("docs/traffic.md", yaml);
+        assert!(problems.is_empty() && recognised, "{problems:?}");
+        count += objects.len();
+    }
+    assert!(count >= 3, "{count} objects");
+}
