@@ -1,6 +1,9 @@
 //! Names, routes and policy in words.
 
+pub(crate) mod traffic;
+
 use mesh_core::{
+    filter::Filter,
     identity::SpiffeId,
     matching::{PathMatch, RequestMatch, ValueMatch},
     policy::{Action, DefaultAction, PolicySet, Rule, Scope, Source, TlsMode},
@@ -138,9 +141,23 @@ fn percent(tenths: u64) -> String {
     }
 }
 
-/// One rule of routing: `any request -> shop/catalog:8080 (Service shop/catalog)`.
+/// One rule of routing: `any request -> shop/catalog:8080 (Service shop/catalog)`, and below it what is done to its calls.
 pub(crate) fn route(rule: &RouteRule) -> String {
-    format!("{} -> {} ({})", conditions(&rule.matches), backends(&rule.backends), rule.object)
+    let answers = rule.filters.iter().any(|f| matches!(f, Filter::Redirect(_) | Filter::Respond(_)));
+    let to = if answers && rule.backends.is_empty() { "answered".into() } else { backends(&rule.backends) };
+    let first = format!("{} -> {to} ({})", conditions(&rule.matches), rule.object);
+    let mut lines = vec![first];
+    lines.extend(rule.filters.iter().map(traffic::filter));
+    lines.extend(traffic::timeouts(&rule.timeouts));
+    lines.extend(rule.retry.as_ref().map(traffic::retry));
+    for backend in &rule.backends {
+        lines.extend(
+            backend.filters.iter().map(|f| format!("to {}: {}", backend.service.name, traffic::filter(f))),
+        );
+        let spread = backend.settings.as_deref().and_then(traffic::spread);
+        lines.extend(spread.map(|spread| format!("to {}: {spread}", backend.service.name)));
+    }
+    lines.join("\n  ")
 }
 
 #[cfg(test)]

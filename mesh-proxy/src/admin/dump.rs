@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::{State, health};
 use crate::{
     config::{AccessLogTarget, TrustAnchor},
+    control::dump::unless_default,
     telemetry::EdgeCounts,
 };
 
@@ -59,6 +60,7 @@ fn workload(workload: &WorkloadConfig) -> Value {
             "protocol": port.protocol.as_str(),
             "app_address": port.app_address.map(|address| address.to_string()),
             "services": port.services.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "limits": unless_default(&port.limits),
         })
     });
     let upstreams = workload
@@ -69,6 +71,7 @@ fn workload(workload: &WorkloadConfig) -> Value {
         "workload": workload.workload.to_string(),
         "identity": workload.identity.as_str(),
         "address": workload.address.to_string(),
+        "zone": &*workload.zone,
         "inbound": inbound.collect::<Vec<_>>(),
         "upstreams": upstreams.collect::<Vec<_>>(),
         "policy": policy(&workload.policy),

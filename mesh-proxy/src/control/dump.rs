@@ -62,21 +62,35 @@ fn dump_routes(routes: &ServiceRoutes) -> Value {
                 "service": backend.service.to_string(),
                 "weight": backend.weight,
                 "invalid": backend.invalid,
+                "filters": all(&backend.filters),
+                "settings": backend.settings.as_ref().map(|settings| format!("{settings:?}")),
             })
         });
-        let matches: Vec<String> = rule.matches.iter().map(|condition| format!("{condition:?}")).collect();
         json!({
             "object": rule.object.to_string(),
             "index": rule.index,
-            "matches": matches,
+            "matches": all(&rule.matches),
+            "filters": all(&rule.filters),
+            "timeouts": unless_default(&rule.timeouts),
+            "retry": rule.retry.as_ref().map(|retry| format!("{retry:?}")),
             "backends": backends.collect::<Vec<_>>(),
         })
     });
     json!({
         "name": routes.service.to_string(),
         "protocol": routes.protocol.as_str(),
+        "calls": unless_default(&*routes.calls),
         "rules": rules.collect::<Vec<_>>(),
     })
+}
+
+fn all<T: std::fmt::Debug>(items: &[T]) -> Vec<String> {
+    items.iter().map(|item| format!("{item:?}")).collect()
+}
+
+/// Null for what says nothing.
+pub(crate) fn unless_default<T: std::fmt::Debug + Default + PartialEq>(value: &T) -> Value {
+    if *value == T::default() { Value::Null } else { format!("{value:?}").into() }
 }
 
 fn dump_endpoint(endpoint: &Endpoint) -> Value {

@@ -189,12 +189,17 @@ pub(super) fn routes_value(routes: &ServiceRoutes) -> Value {
                 "service": backend.service.to_string(),
                 "weight": backend.weight,
                 "invalid": backend.invalid,
+                "filters": backend.filters.iter().map(words::traffic::filter).collect::<Vec<_>>(),
+                "spread": backend.settings.as_deref().and_then(words::traffic::spread),
             })
         });
         serde_json::json!({
             "object": rule.object.to_string(),
             "index": rule.index,
             "matches": words::conditions(&rule.matches),
+            "filters": rule.filters.iter().map(words::traffic::filter).collect::<Vec<_>>(),
+            "timeouts": words::traffic::timeouts(&rule.timeouts),
+            "retry": rule.retry.as_ref().map(words::traffic::retry),
             "backends": backends.collect::<Vec<_>>(),
         })
     };

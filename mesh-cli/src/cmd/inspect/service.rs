@@ -30,7 +30,11 @@ pub(super) fn view(mesh: &Mesh, (namespace, name): &Name) -> View {
 fn one(view: &mut View, mesh: &Mesh, port: &ServiceView) {
     let rules: Vec<String> = port.routes.rules.iter().map(words::route).collect();
     let routes = if rules.is_empty() { "none: calls are refused".into() } else { rules.join("\n") };
-    let fields = [("Protocol", port.routes.protocol.to_string()), ("Routes", routes)];
+    let mut fields = vec![("Protocol", port.routes.protocol.to_string()), ("Routes", routes)];
+    let calls = words::traffic::calls(&port.routes.calls);
+    if !calls.is_empty() {
+        fields.push(("Calls", calls.join("\n")));
+    }
     view.fields(format!("Service {}", port.routes.service), &fields);
     let mut table = Table::new(&[
         Column::text("ADDRESS"),
@@ -80,6 +84,7 @@ fn value(mesh: &Mesh, port: &ServiceView) -> Value {
         "port": port.routes.service.port,
         "protocol": port.routes.protocol.as_str(),
         "routes": routes_value(&port.routes),
+        "calls": words::traffic::calls(&port.routes.calls),
         "endpoints": port.endpoints.iter().map(endpoint).collect::<Vec<_>>(),
     })
 }

@@ -13,6 +13,7 @@ use crate::{
     cmd::{ago, when},
     out::units,
     view::WorkloadView,
+    words,
 };
 
 pub(super) async fn view(mesh: &Mesh, (namespace, name): &Name) -> View {
@@ -74,7 +75,9 @@ fn port(port: &InboundPort) -> String {
         all => format!("for {}", all.join(", ")),
     };
     let app = port.app_address.map(|app| format!(", application at {app}")).unwrap_or_default();
-    format!("{}{name} {}, {services}{app}", port.port, port.protocol)
+    let limits: String =
+        words::traffic::limits(&port.limits).iter().map(|limit| format!("\n  {limit}")).collect();
+    format!("{}{name} {}, {services}{app}{limits}", port.port, port.protocol)
 }
 
 fn proxy(proxy: Option<&pb::Proxy>, mesh: &Mesh) -> Vec<(&'static str, String)> {
@@ -131,6 +134,7 @@ fn facts(view: &mut View, found: &WorkloadView) {
             "protocol": port.protocol.as_str(),
             "appAddress": port.app_address.map(|app| app.to_string()),
             "services": port.services.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "limits": words::traffic::limits(&port.limits),
         })
     };
     let upstreams = config
