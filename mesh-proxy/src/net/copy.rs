@@ -1,12 +1,12 @@
 //! Copying bytes in both directions until both have ended.
 //!
 //! Each direction ends on its own: when one side has sent all, the other side's write half is shut down and the
-//! opposite direction goes on. Buffers begin small, for most connections are idle, and grow for bulk.
+//! opposite direction goes on. Most connections are idle, and hold no buffer then; buffers begin small and grow for bulk.
 
 use std::{
     cell::Cell,
     future::{Future, poll_fn},
-    io,
+    io, mem,
     pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
@@ -121,6 +121,8 @@ struct Half {
     start: usize,
     end: usize,
     unflushed: bool,
+    /// What comes fills small buffers.
+    large: bool,
     state: State,
 }
 
@@ -181,25 +183,61 @@ impl Half {
         cx: &mut Context<'_>,
         from: &mut R,
     ) -> io::Result<Result<(), Poll<io::Result<()>>>> {
-        if self.end == self.buffer.len() && self.buffer.len() < LARGE {
-            let size = if self.buffer.is_empty() { SMALL } else { LARGE };
-            self.buffer = vec![0; size];
+        if !self.large && !self.buffer.is_empty() && self.end == self.buffer.len() {
+            self.large = true;
+            spare::put(mem::take(&mut self.buffer));
+        }
+        if self.buffer.is_empty() {
+            self.buffer = spare::take(self.large);
         }
         let mut buf = ReadBuf::new(&mut self.buffer);
         match Pin::new(from).poll_read(cx, &mut buf) {
             Poll::Pending => {
                 (self.start, self.end) = (0, 0);
+                spare::put(mem::take(&mut self.buffer));
                 Ok(Err(Poll::Pending))
             }
             Poll::Ready(Err(error)) => Err(error),
             Poll::Ready(Ok(())) => {
                 (self.start, self.end) = (0, buf.filled().len());
+                self.large &= self.end >= SMALL;
                 if self.end == 0 {
                     self.state = State::Ending;
                 }
                 Ok(Ok(()))
             }
         }
+    }
+}
+
+/// Buffers that no connection uses at the moment, kept by each thread. What they hold of others is never read: only what
+/// was just read into them is written.
+mod spare {
+    use std::cell::RefCell;
+
+    use super::{LARGE, SMALL};
+
+    /// Most that are kept of each size.
+    const MOST: usize = 8;
+
+    thread_local! {
+        static SPARE: RefCell<[Vec<Vec<u8>>; 2]> = const { RefCell::new([Vec::new(), Vec::new()]) };
+    }
+
+    /// One of them, or a new one.
+    pub(super) fn take(large: bool) -> Vec<u8> {
+        let kept = SPARE.with_borrow_mut(|[small, big]| if large { big.pop() } else { small.pop() });
+        kept.unwrap_or_else(|| vec![0; if large { LARGE } else { SMALL }])
+    }
+
+    /// Keeps one for others, unless there are enough.
+    pub(super) fn put(buffer: Vec<u8>) {
+        SPARE.with_borrow_mut(|[small, big]| {
+            let kept = if buffer.len() == LARGE { big } else { small };
+            if kept.len() < MOST {
+                kept.push(buffer);
+            }
+        });
     }
 }
 
