@@ -120,6 +120,8 @@ fn join_cookies<B>(request: &mut Request<B>) {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn request(uri: &str, version: Version, host: &[&str]) -> Request<()> {
@@ -172,5 +174,35 @@ mod tests {
         set_path(&mut uri, &path).unwrap();
         assert_eq!(uri, "http://catalog/b?c=%2e");
         assert_eq!(normal_path(&"/a%2fb".parse().unwrap()), Err(Reason::PathAmbiguous));
+    }
+
+    proptest! {
+        /// A head that is admitted names one host, and names the same one however it is written on.
+        #[test]
+        fn the_host_survives_every_way_to_write_it(
+            scheme in prop_oneof![Just(""), Just("http://"), Just("https://"), Just("ftp://")],
+            target in "(catalog|cart|a@b|\\[::1\\])(:80|:|:x)?",
+            path in "(/|\\?|#|;|%2e|\\*|a|\\.\\.){0,6}",
+            fields in proptest::collection::vec("(catalog|cart|a@b|a,b|\\[::1\\])?(:80|:)?", 0..3),
+            version in prop_oneof![Just(Version::HTTP_11), Just(Version::HTTP_2)],
+        ) {
+            let uri = if scheme.is_empty() { format!("/{path}") } else { format!("{scheme}{target}{path}") };
+            let Ok(uri) = uri.parse::<Uri>() else { return Ok(()) };
+            let fields: Vec<&str> = fields.iter().map(String::as_str).collect();
+            let head = || request(&uri.to_string(), version, &fields);
+            let named = head();
+            let (Ok(()), Ok(named)) = (super::super::check::head(&named), host(&named)) else { return Ok(()) };
+            prop_assert!(!named.contains(['@', ',', '/', ' ']) && !named.is_empty());
+            let mut old = head();
+            write_for(&mut old, Wire::H1).unwrap();
+            prop_assert_eq!(old.headers().get_all(HOST).iter().count(), 1);
+            prop_assert_eq!(old.headers()[HOST].to_str().unwrap().to_ascii_lowercase(), named.to_ascii_lowercase());
+            prop_assert!(old.uri().to_string().starts_with('/') && old.version() == Version::HTTP_11, "{:?}", old);
+            let mut new = head();
+            if write_for(&mut new, Wire::H2).is_ok() {
+                prop_assert_eq!(new.uri().authority().unwrap().as_str().to_ascii_lowercase(), named.to_ascii_lowercase());
+                prop_assert!(new.uri().scheme().is_some() && new.uri().path().starts_with('/'), "{:?}", new);
+            }
+        }
     }
 }

@@ -189,6 +189,8 @@ pub(crate) fn only_host(headers: &HeaderMap) -> Result<Option<&HeaderValue>, ()>
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn check(before: &[(&str, &str)], version: Version, after: &[(&str, &str)]) -> Stripped {
@@ -268,5 +270,39 @@ mod tests {
             |value| HeaderMap::from_iter([(http::header::CONTENT_TYPE, HeaderValue::from_static(value))]);
         assert!(is_grpc(&headers("application/grpc")) && is_grpc(&headers("application/grpc+proto")));
         assert!(!is_grpc(&headers("application/grpc-web")) && !is_grpc(&headers("application/json")));
+    }
+
+    proptest! {
+        /// Whatever comes: what is left is for the next one, and stripping it again changes nothing.
+        #[test]
+        fn nothing_of_one_hop_is_left(
+            fields in proptest::collection::vec((
+                "connection|te|transfer-encoding|keep-alive|proxy-connection|upgrade|http2-settings|mesh-client-id|mesh-x|host|content-length|x-a|x-b|trailer",
+                "(upgrade|close|keep-alive|x-a|X-B|host|te|content-length|mesh-x|trailers|gzip|websocket|h2c|chunked|5|,| |\t|\u{e9}|;q=1){0,5}",
+            ), 0..10),
+            version in prop_oneof![Just(Version::HTTP_10), Just(Version::HTTP_11), Just(Version::HTTP_2)],
+        ) {
+            let mut headers = HeaderMap::new();
+            for (name, value) in &fields {
+                headers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_bytes(value.trim().as_bytes()).unwrap());
+            }
+            let before = headers.clone();
+            let stripped = strip(&mut headers, version);
+            for name in ["transfer-encoding", "keep-alive", "proxy-connection", "http2-settings", "mesh-client-id", "mesh-x"] {
+                prop_assert!(!headers.contains_key(name), "{headers:?}");
+            }
+            prop_assert_eq!(headers.contains_key("connection"), stripped.upgrade);
+            prop_assert_eq!(headers.contains_key("upgrade"), stripped.upgrade);
+            prop_assert!(!stripped.upgrade || (version == Version::HTTP_11 && headers["connection"] == "upgrade"));
+            prop_assert!(headers.get_all("te").iter().all(|te| te == "trailers"));
+            prop_assert_eq!(headers.get_all("host").iter().count(), before.get_all("host").iter().count());
+            if !before.contains_key("transfer-encoding") {
+                let lengths = |map: &HeaderMap| map.get_all("content-length").iter().cloned().collect::<Vec<_>>();
+                prop_assert_eq!(lengths(&headers), lengths(&before));
+            }
+            let mut again = headers.clone();
+            prop_assert_eq!(strip(&mut again, version), stripped);
+            prop_assert_eq!(again, headers);
+        }
     }
 }
