@@ -102,9 +102,9 @@ reasons! {
     /// The request is malformed or ambiguous.
     BadRequest = "BAD_REQUEST", BAD_REQUEST, InvalidArgument,
         "the request does not follow RFC 9110/9112/9113";
-    /// Nothing came of the request's body for too long, and no response had begun.
+    /// The request's head or body took too long to come, and no response had begun.
     RequestStalled = "REQUEST_STALLED", REQUEST_TIMEOUT, Cancelled,
-        "the caller began a body and went silent: see its log, or raise --body-idle";
+        "the caller began a request and went silent: see its log, or raise --head-timeout or --body-idle";
     /// The connection does not begin with a PROXY protocol header, or with a malformed one.
     ProxyHeaderInvalid = "PROXY_HEADER_INVALID", BAD_REQUEST, InvalidArgument,
         "the port declares proxyProtocol: accept: let the load balancer send that header, or take the option away";

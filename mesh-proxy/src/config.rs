@@ -60,6 +60,7 @@ pub struct Config {
     pub(crate) retire_timeout: Duration,
     /// How long a call waits for its destination's first answer.
     pub(crate) discovery_wait: Duration,
+    pub(crate) head_timeout: Duration,
     pub(crate) body_idle: Duration,
     pub(crate) http1_transport: Http1Transport,
     /// Mark of all packets that the proxy sends of itself.
@@ -167,6 +168,8 @@ impl Config {
             (Duration::ZERO, Duration::from_secs(60)),
         );
         let mark = mark(options, &mut faults);
+        let head_timeout =
+            faults.duration("head-timeout", &options.head_timeout, (Duration::from_millis(100), hour));
         let body_idle = faults.duration("body-idle", &options.body_idle, (Duration::from_millis(100), hour));
         match (workload, trust_domain, trust) {
             (Some(workload), Some(trust_domain), Some(trust)) if faults.0.is_empty() => Ok(Self {
@@ -186,6 +189,7 @@ impl Config {
                 drain_timeout,
                 retire_timeout,
                 discovery_wait,
+                head_timeout,
                 body_idle,
                 http1_transport: options.http1_transport,
                 mark,

@@ -46,6 +46,7 @@ pub(super) fn config(state: &State) -> Value {
             "drain_timeout_seconds": config.drain_timeout.as_secs_f64(),
             "retire_timeout_seconds": config.retire_timeout.as_secs_f64(),
             "discovery_wait_seconds": config.discovery_wait.as_secs_f64(),
+            "head_timeout_seconds": config.head_timeout.as_secs_f64(),
             "body_idle_seconds": config.body_idle.as_secs_f64(),
         },
         "workload": state.control.workload().borrow().as_deref().map(workload),

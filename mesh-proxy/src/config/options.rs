@@ -81,6 +81,9 @@ pub struct Options {
     /// How long a call waits for the controller's first answer about its destination
     #[arg(long, env = "MESH_DISCOVERY_WAIT", default_value = "2s")]
     pub discovery_wait: String,
+    /// How long the next request's head may take over HTTP/1, idle time included: longer than callers keep connections
+    #[arg(long, env = "MESH_HEAD_TIMEOUT", default_value = "90s")]
+    pub head_timeout: String,
     /// How long a request's body for an HTTP/1 application may be silent before its response begins
     #[arg(long, env = "MESH_BODY_IDLE", default_value = "60s")]
     pub body_idle: String,
@@ -118,6 +121,7 @@ impl Options {
             drain_timeout: "30s".to_owned(),
             retire_timeout: "10m".to_owned(),
             discovery_wait: "2s".to_owned(),
+            head_timeout: "90s".to_owned(),
             body_idle: "60s".to_owned(),
             http1_transport: Http1Transport::H1,
             mark: None,

@@ -9,6 +9,7 @@ mod frames;
 mod front;
 pub(crate) mod h1;
 pub(crate) mod headers;
+mod heard;
 pub(crate) mod reply;
 pub(crate) mod serve;
 pub(crate) mod upgrade;

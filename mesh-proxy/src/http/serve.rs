@@ -1,6 +1,9 @@
 //! Serving one connection, until it ends or is told to end.
 
-use std::{cell::Cell, convert::Infallible, future::Future, pin::pin, rc::Rc, time::Duration};
+use std::{
+    cell::Cell, convert::Infallible, future::Future, pin::pin, rc::Rc, sync::atomic::Ordering::Relaxed,
+    time::Duration,
+};
 
 use http::{HeaderValue, Request, Response, StatusCode, Version, header::CONNECTION};
 use hyper::{
@@ -16,6 +19,7 @@ use super::{
     LocalExecutor,
     body::ResponseBody,
     front::{Front, answer},
+    heard::Heard,
     watch::Watched,
 };
 use crate::{net::Stream, tls::Credentials, worker::Worker};
@@ -28,7 +32,7 @@ pub(crate) const MAX_STREAMS: u32 = 1024;
 pub(crate) const STREAM_WINDOW: u32 = 1024 * 1024;
 /// HTTP/2 flow control window of a connection, in bytes.
 pub(crate) const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
-/// How long the next request's head may take, idle time included. Longer than peers keep idle connections.
+/// How long the first bytes of a connection may take.
 pub(crate) const HEAD_TIMEOUT: Duration = Duration::from_secs(90);
 /// How long an HTTP/1 connection that is to end may still begin a request: one may be on its way already, and would be
 /// lost if the connection closed under it. It is answered with `Connection: close`.
@@ -63,8 +67,9 @@ pub(crate) async fn http1<H, F>(
             Ok::<_, Infallible>(response)
         }
     });
+    let (io, heard) = Heard::new(io);
     let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(MAX_HEAD);
+    builder.timer(TokioTimer::new()).header_read_timeout(worker.config.head_timeout).max_buf_size(MAX_HEAD);
     builder.auto_date_header(false).half_close(false);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service).with_upgrades());
     let outcome = tokio::select! {
@@ -83,6 +88,9 @@ pub(crate) async fn http1<H, F>(
             }
         }
     };
+    if heard.load(Relaxed) && outcome.as_ref().is_err_and(hyper::Error::is_timeout) {
+        worker.refused(direction, Reason::RequestStalled);
+    }
     note(worker, direction, outcome);
 }
 

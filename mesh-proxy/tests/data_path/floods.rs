@@ -246,3 +246,32 @@ async fn half_heads_harm_nobody() {
     let few = || async { (pair.server.metric("mesh_connections_active", &active).await <= 1).then_some(()) };
     eventually(PATIENCE, "half heads are forgotten", few).await;
 }
+
+/// A head that never ends does in time, and is counted; a connection that was idle is just closed.
+#[tokio::test]
+async fn half_heads_end() {
+    let app = HttpApp::start("catalog", fresh_addr(0)).await;
+    let mesh = crate::mesh::Mesh::start().await;
+    let service = mesh_core::name::ServicePort::new("shop", "catalog", 8080);
+    let mut config = mesh.workload("server");
+    crate::mesh::serves(&mut config, 8080, Protocol::Http1, app.address(), &service);
+    let server = mesh.proxy(config, |o| o.head_timeout = "1s".to_owned()).await;
+    let inbound: SocketAddr = (server.ip(), 8080).into();
+    let mut idle = TcpStream::connect(inbound).await.unwrap();
+    idle.write_all(b"GET / HTTP/1.1\r\nHost: catalog\r\n\r\n").await.unwrap();
+    let mut rest = Vec::new();
+    timeout(PATIENCE, idle.read_to_end(&mut rest)).await.unwrap().unwrap();
+    assert!(rest.starts_with(b"HTTP/1.1 200 "));
+    let stalled = ["reason=\"REQUEST_STALLED\""];
+    assert_eq!(server.metric("mesh_refused_total", &stalled).await, 0);
+
+    let mut slow = TcpStream::connect(inbound).await.unwrap();
+    slow.write_all(b"GET / HTTP/1.1\r\nHost: catalog\r\n").await.unwrap();
+    let trickling = async {
+        while slow.write_all(b"x: y\r\n").await.is_ok() {
+            sleep(Duration::from_millis(100)).await;
+        }
+    };
+    timeout(PATIENCE, trickling).await.unwrap();
+    assert_eq!((server.metric("mesh_refused_total", &stalled).await, app.requests()), (1, 1));
+}
