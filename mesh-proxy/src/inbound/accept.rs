@@ -80,24 +80,28 @@ async fn serve(mut callee: Callee, stream: TcpStream) {
         Ok(introduced) => introduced,
         Err(reason) => return worker.refused(Direction::Inbound, reason),
     };
-    let Some(First { client, opening, app }) = look(&callee, opening).await else { return };
+    let Some(First { client, opening, app }) = Box::pin(look(&callee, opening)).await else { return };
     let stream = opening.into_stream();
-    if client == Some(Detected::MeshTls) {
-        return match accept(&worker, stream).await {
-            Ok((stream, caller, alpn)) => dispatch(callee.named(caller), stream, carried_by(alpn), app).await,
-            Err(reason) => worker.refused(Direction::Inbound, reason),
-        };
-    }
-    if !introduced {
+    let (stream, carried) = if client == Some(Detected::MeshTls) {
+        match Box::pin(accept(&worker, stream)).await {
+            Ok((stream, caller, alpn)) => {
+                callee.name(caller);
+                (stream, carried_by(alpn))
+            }
+            Err(reason) => return worker.refused(Direction::Inbound, reason),
+        }
+    } else if !introduced {
         return worker.refused(Direction::Inbound, Reason::ProxyHeaderInvalid);
-    }
-    let Some(carried) = plaintext(callee.declared, client) else {
-        return worker.refused(Direction::Inbound, Reason::BadRequest);
+    } else {
+        match plaintext(callee.declared, client) {
+            Some(carried) => (Stream::Tcp(stream), carried),
+            None => return worker.refused(Direction::Inbound, Reason::BadRequest),
+        }
     };
-    dispatch(callee, Stream::Tcp(stream), carried, app).await;
+    dispatch(callee, stream, carried, app).await;
 }
 
-async fn dispatch(callee: Callee, stream: Stream, carried: Carried, greeted: Option<Greeted>) {
+async fn dispatch(callee: Callee, stream: Stream, carried: Carried, greeted: Option<Box<Greeted>>) {
     match carried {
         Carried::Http { http2, app } => {
             drop(greeted);

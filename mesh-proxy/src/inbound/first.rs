@@ -19,7 +19,7 @@ pub(super) struct First {
     /// The caller's connection.
     pub opening: Opening,
     /// The connection to the application, if it stands already.
-    pub app: Option<Greeted>,
+    pub app: Option<Box<Greeted>>,
 }
 
 /// Reads the PROXY protocol header with which callers without mesh TLS must begin on a port that accepts these, and
@@ -82,5 +82,5 @@ pub(super) async fn look(callee: &Callee, mut opening: Opening) -> Option<First>
     let greeted = raced.server.and_then(Result::ok).map(|stream| Greeted { stream, said: raced.said });
     // A header that says nobody in particular calls is not for a peer.
     let kept = raced.client != Some(Detected::MeshTls) || callee.proxy.send.is_none();
-    Some(First { client: raced.client, opening, app: greeted.filter(|_| kept) })
+    Some(First { client: raced.client, opening, app: greeted.filter(|_| kept).map(Box::new) })
 }

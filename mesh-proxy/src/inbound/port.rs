@@ -80,10 +80,11 @@ impl Callee {
         }
     }
 
-    /// The same call, whose caller has proved to be `caller`.
-    pub(super) fn named(self, caller: SpiffeId) -> Self {
-        let client_id = HeaderValue::from_str(caller.as_str()).ok();
-        Self { caller: Some(caller), client_id, edges: RefCell::default(), ..self }
+    /// The caller has proved to be `caller`.
+    pub(super) fn name(&mut self, caller: SpiffeId) {
+        self.client_id = HeaderValue::from_str(caller.as_str()).ok();
+        self.caller = Some(caller);
+        self.edges = RefCell::default();
     }
 
     /// A load balancer says who really calls.

@@ -27,7 +27,7 @@ pub(super) struct Greeted {
 }
 
 /// Carries a connection: authorised before the application is dialled, and again whenever policy changes.
-pub(super) async fn carry(callee: &Callee, mut stream: Stream, greeted: Option<Greeted>) {
+pub(super) async fn carry(callee: &Callee, mut stream: Stream, greeted: Option<Box<Greeted>>) {
     let began = Instant::now();
     // Before the first decision, so that no change is missed while the application is dialled.
     let changes = callee.worker.workload_changes();
@@ -42,7 +42,7 @@ pub(super) async fn carry(callee: &Callee, mut stream: Stream, greeted: Option<G
         ended.edge.connection();
     }
     let (mut app, said) = match greeted {
-        Some(Greeted { stream, said }) => (stream, said),
+        Some(greeted) => (greeted.stream, greeted.said),
         None => match callee.connect().await {
             Ok(app) => (app, Bytes::new()),
             Err(reason) => return ended.because(Some(reason)),
