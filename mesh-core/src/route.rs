@@ -124,8 +124,16 @@ impl ServiceRoutes {
     pub fn select(&self, request: Option<&RequestParts<'_>>, random: u64) -> Result<Selection, NoBackend> {
         let none = NoBackend { reason: Reason::RouteNotMatched, rule: None };
         let index = self.matching_rule(request).ok_or(none)?;
+        self.select_backend(index, random)
+    }
+
+    /// Chooses a backend of the rule at `index`. `random` is uniform over all of u64.
+    ///
+    /// # Errors
+    /// [`NoBackend`] says why the call has nowhere to go.
+    pub fn select_backend(&self, index: usize, random: u64) -> Result<Selection, NoBackend> {
         let invalid = NoBackend { reason: Reason::BackendInvalid, rule: Some(index) };
-        let rule = self.rules.get(index).ok_or(none)?;
+        let rule = self.rules.get(index).ok_or(invalid)?;
         let backend = weighted::pick(rule.backends.iter().map(|b| b.weight), random).ok_or(invalid)?;
         match rule.backends.get(backend) {
             Some(chosen) if !chosen.invalid => Ok(Selection { rule: index, backend }),
@@ -178,6 +186,11 @@ impl ServiceRoutes {
 }
 
 impl RouteRule {
+    /// Its filters, and those of its backends.
+    pub fn all_filters(&self) -> impl Iterator<Item = &Filter> {
+        self.filters.iter().chain(self.backends.iter().flat_map(|backend| &backend.filters))
+    }
+
     fn fits(&self, request: Option<&RequestParts<'_>>) -> bool {
         match request {
             _ if self.matches.is_empty() => true,

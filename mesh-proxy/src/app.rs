@@ -17,6 +17,7 @@ use crate::{
     drain::Drain,
     identity::{self, Keeper},
     life::Ask,
+    limits::Shared,
     listeners::{self, BindError, BoundListener, Listeners, Progress, Role},
     net::own,
     runtime::{Running, start_worker},
@@ -222,12 +223,14 @@ impl Parts {
 
     fn start_workers(&self, config: &Arc<Config>) -> Result<watch::Sender<usize>, StartError> {
         let running = watch::Sender::new(0);
+        let shared = Shared::new();
         let context = |(index, shard): (usize, &Arc<telemetry::Shard>)| WorkerContext {
             index,
             config: Arc::clone(config),
             control: self.control.clone(),
             listeners: self.listeners.subscribe(),
             shard: Arc::clone(shard),
+            shared: Arc::clone(&shared),
             access_log: self.access_log.clone(),
             drain: self.drain.subscribe(),
             accepting: self.accepting.subscribe(),

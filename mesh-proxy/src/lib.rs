@@ -20,6 +20,7 @@ mod identity;
 mod inbound;
 pub mod init;
 mod life;
+mod limits;
 pub mod listeners;
 pub mod logging;
 mod net;

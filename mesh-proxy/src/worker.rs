@@ -30,8 +30,9 @@ use crate::{
     detect::{Detected, LearnedPorts, Opening, detect},
     drain::{self, Drain},
     http::serve::LINGER,
+    limits::Shared,
     listeners::Listeners,
-    outbound::Destinations,
+    outbound::{Destinations, Services},
     pool::Upstream,
     telemetry::{EdgeStats, Shard, access_log::AccessLog},
     tls::TlsEpoch,
@@ -61,6 +62,8 @@ pub(crate) struct WorkerContext {
     pub listeners: watch::Receiver<Listeners>,
     /// Where this worker counts.
     pub shard: Arc<Shard>,
+    /// What all workers count together.
+    pub shared: Arc<Shared>,
     /// Where requests are logged.
     pub access_log: AccessLog,
     /// When to end.
@@ -77,10 +80,14 @@ pub(crate) struct Worker {
     pub control: Control,
     /// Where this worker counts.
     pub shard: Arc<Shard>,
+    /// What all workers count together.
+    pub shared: Arc<Shared>,
     /// Where requests are logged.
     pub access_log: AccessLog,
     /// Destinations that were asked for.
     pub destinations: Destinations,
+    /// What is counted for the Services that they name.
+    pub services: Services,
     /// Endpoints that they lead to.
     pub endpoints: Endpoints,
     /// What the workload's own ports were seen to speak.
@@ -107,8 +114,10 @@ impl Worker {
             tls: Latest::new(context.control.tls()),
             config: context.config,
             control: context.control,
+            shared: context.shared,
             access_log: context.access_log,
             destinations: Destinations::default(),
+            services: Services::default(),
             endpoints: Endpoints::new(&context.shard),
             shard: context.shard,
             learned: LearnedPorts::default(),

@@ -44,6 +44,7 @@ pub struct Seen {
 struct Shared {
     name: String,
     requests: AtomicU64,
+    abandoned: AtomicU64,
     seen: Mutex<Vec<Seen>>,
 }
 
@@ -76,8 +77,12 @@ impl HttpApp {
     }
 
     async fn start_with(name: &str, address: SocketAddr, tls: Option<TlsAcceptor>) -> Self {
-        let shared =
-            Arc::new(Shared { name: name.to_owned(), requests: AtomicU64::new(0), seen: Mutex::default() });
+        let shared = Arc::new(Shared {
+            name: name.to_owned(),
+            requests: AtomicU64::new(0),
+            abandoned: AtomicU64::new(0),
+            seen: Mutex::default(),
+        });
         let for_connections = Arc::clone(&shared);
         let served = Served::start(address, move |stream, _| {
             let (shared, tls) = (Arc::clone(&for_connections), tls.clone());
@@ -106,6 +111,12 @@ impl HttpApp {
     #[must_use]
     pub fn requests(&self) -> u64 {
         self.shared.requests.load(Ordering::SeqCst)
+    }
+
+    /// Requests that their clients gave up before they were answered.
+    #[must_use]
+    pub fn abandoned(&self) -> u64 {
+        self.shared.abandoned.load(Ordering::SeqCst)
     }
 
     /// Connections accepted so far.
@@ -154,7 +165,9 @@ async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Answer {
         }
     }
     let wish = Wish::read(request.uri().query().unwrap_or_default());
+    let mut waited = Waited { shared: &shared, over: false };
     tokio::time::sleep(wish.delay).await;
+    waited.over = true;
     if wish.reset {
         return Err(std::io::Error::other("asked to break the connection"));
     }
@@ -183,6 +196,20 @@ async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Answer {
         BoxBody::new(Full::new(bytes).map_err(never))
     };
     response.body(body).map_err(std::io::Error::other)
+}
+
+/// Counts a request whose client went away while it waited.
+struct Waited<'a> {
+    shared: &'a Shared,
+    over: bool,
+}
+
+impl Drop for Waited<'_> {
+    fn drop(&mut self) {
+        if !self.over {
+            self.shared.abandoned.fetch_add(1, Ordering::SeqCst);
+        }
+    }
 }
 
 /// What the query of a request asks for.

@@ -54,9 +54,13 @@ impl Cors {
     /// The origin of a request, when it may call.
     #[must_use]
     pub fn allowed<'a>(&self, request: &'a HeaderMap) -> Option<&'a HeaderValue> {
-        let origin = request.get(ORIGIN)?;
-        let text = origin.to_str().ok()?;
-        self.origins.iter().any(|pattern| covers(pattern, text)).then_some(origin)
+        request.get(ORIGIN).filter(|origin| self.allows(origin))
+    }
+
+    /// Whether an origin may call.
+    #[must_use]
+    pub fn allows(&self, origin: &HeaderValue) -> bool {
+        origin.to_str().is_ok_and(|text| self.origins.iter().any(|pattern| covers(pattern, text)))
     }
 
     /// Sets the fields of the actual response to a request of an allowed `origin`.

@@ -26,7 +26,7 @@ use tokio::{
 };
 
 use super::EndpointState;
-use crate::{http::LocalExecutor, net::Stream, telemetry::LeftOut, worker::Worker};
+use crate::{http::LocalExecutor, net::Stream, pool::Terms, telemetry::LeftOut, worker::Worker};
 
 /// Longest answer of a gRPC health check that is read, in bytes.
 const MAX_ANSWER: usize = 4096;
@@ -96,7 +96,7 @@ async fn connect(worker: &Worker, endpoint: &EndpointState, alpn: MeshAlpn) -> O
         Some(_) => Some(worker.tls()?),
         None => None,
     };
-    endpoint.upstream.connect(alpn, epoch.as_deref()).await.ok()
+    endpoint.upstream.connect(alpn, &Terms::usual(epoch.as_deref())).await.ok()
 }
 
 /// True when the other side does not close at once.

@@ -177,7 +177,7 @@ impl Store {
     }
 }
 
-/// The Service ports that calls to `destination` can reach.
+/// The Service ports that calls to `destination`, or copies of them, can reach.
 fn backends(destination: &Destination) -> impl Iterator<Item = &ServicePort> {
     let routes = match destination {
         Destination::Service(routes) => Some(routes),

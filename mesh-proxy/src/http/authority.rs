@@ -55,6 +55,23 @@ pub(crate) fn set_path(uri: &mut Uri, path: &str) -> Result<(), Reason> {
     Ok(())
 }
 
+/// Replaces the host, wherever the request names it.
+///
+/// # Errors
+/// [`Reason::BackendInvalid`] when it is none.
+pub(crate) fn set_host<B>(request: &mut Request<B>, host: &str) -> Result<(), Reason> {
+    let invalid = Reason::BackendInvalid;
+    if request.headers().contains_key(HOST) || request.uri().authority().is_none() {
+        request.headers_mut().insert(HOST, HeaderValue::from_str(host).map_err(|_| invalid)?);
+    }
+    if request.uri().authority().is_some() {
+        let mut parts = std::mem::take(request.uri_mut()).into_parts();
+        parts.authority = Some(Authority::try_from(host).map_err(|_| invalid)?);
+        *request.uri_mut() = Uri::from_parts(parts).map_err(|_| invalid)?;
+    }
+    Ok(())
+}
+
 /// Writes the head for a connection that speaks `wire`.
 ///
 /// # Errors
@@ -165,6 +182,21 @@ mod tests {
         assert_eq!(downward.uri(), "/a");
         assert_eq!(&downward.headers()[COOKIE], "a=1; b=2");
         assert_eq!(&downward.headers()[HOST], "catalog");
+    }
+
+    #[test]
+    fn a_host_is_replaced_wherever_it_stands() {
+        let mut relative = request("/a", Version::HTTP_11, &["old:80"]);
+        set_host(&mut relative, "new").unwrap();
+        assert_eq!(host(&relative), Ok("new"));
+        let mut absolute = request("http://old/a?b=1", Version::HTTP_11, &["old"]);
+        set_host(&mut absolute, "new:81").unwrap();
+        assert_eq!(absolute.uri(), "http://new:81/a?b=1");
+        assert_eq!(host(&absolute), Ok("new:81"));
+        let mut newer = request("http://old/a", Version::HTTP_2, &[]);
+        set_host(&mut newer, "new").unwrap();
+        assert!(newer.uri() == "http://new/a" && newer.headers().is_empty());
+        assert_eq!(set_host(&mut newer, "no host"), Err(Reason::BackendInvalid));
     }
 
     #[test]

@@ -15,10 +15,13 @@ use mesh_core::reason::Reason;
 use tokio::time::{Sleep, sleep};
 
 use super::{
+    clock::Clock,
     exchange::{Exchange, Progress},
     expect::Gate,
     h1::Malformed,
     headers,
+    replay::Replay,
+    reply,
 };
 use crate::pool::{Lease, Received};
 
@@ -45,6 +48,12 @@ pub(crate) enum BodyError {
     /// Nothing came for too long.
     #[error("nothing came of the request's body for too long")]
     Stalled,
+    /// It is sent elsewhere.
+    #[error("the request is sent elsewhere")]
+    Superseded,
+    /// Its time is over.
+    #[error("the time for the exchange is over")]
+    TimedOut,
 }
 
 impl Body for Incoming {
@@ -78,7 +87,7 @@ impl Body for Incoming {
 
 /// The body of a forwarded request.
 pub(crate) struct RequestBody {
-    inner: hyper::body::Incoming,
+    inner: Inner,
     /// None: there is no body.
     progress: Option<Rc<Progress>>,
     /// Until it opens, the body is not asked for.
@@ -87,11 +96,43 @@ pub(crate) struct RequestBody {
     patience: Option<Patience>,
 }
 
+enum Inner {
+    /// There never was one.
+    Nothing,
+    Incoming(hyper::body::Incoming),
+    /// One that may be sent again.
+    Replay(Replay),
+}
+
 impl RequestBody {
     /// Wraps the body that came; its bytes count for `exchange`.
     pub(crate) fn new(inner: hyper::body::Incoming, exchange: &mut Exchange) -> Self {
         let progress = (!inner.is_end_stream()).then(|| exchange.request_progress());
-        Self { inner, progress, gate: None, patience: None }
+        Self { inner: Inner::Incoming(inner), progress, gate: None, patience: None }
+    }
+
+    /// No body.
+    pub(crate) fn none() -> Self {
+        Self { inner: Inner::Nothing, progress: None, gate: None, patience: None }
+    }
+
+    /// A body that is sent once more.
+    pub(super) fn again(replay: Replay) -> Self {
+        let progress = Some(replay.progress());
+        Self { inner: Inner::Replay(replay), progress, gate: None, patience: None }
+    }
+
+    /// Makes it one that may be sent again, if it is not yet. None: there is nothing to send.
+    pub(crate) fn replay(&mut self) -> Option<&Replay> {
+        let progress = self.progress.as_ref()?;
+        self.inner = match std::mem::replace(&mut self.inner, Inner::Nothing) {
+            Inner::Incoming(incoming) => Inner::Replay(Replay::new(incoming, Rc::clone(progress))),
+            other @ (Inner::Replay(_) | Inner::Nothing) => other,
+        };
+        match &self.inner {
+            Inner::Replay(replay) => Some(replay),
+            Inner::Incoming(_) | Inner::Nothing => None,
+        }
     }
 
     /// Holds the body back until `gate` opens.
@@ -129,7 +170,18 @@ impl Body for RequestBody {
             self.gate = None;
         }
         let this = &mut *self;
-        let Poll::Ready(mut frame) = Pin::new(&mut this.inner).poll_frame(cx) else {
+        let polled = match &mut this.inner {
+            Inner::Nothing => return Poll::Ready(None),
+            Inner::Incoming(inner) => Pin::new(inner).poll_frame(cx).map(|frame| {
+                if let Some(progress) = &this.progress {
+                    progress.note(&frame);
+                }
+                frame.map(|frame| frame.map_err(BodyError::from))
+            }),
+            // It notes for itself.
+            Inner::Replay(replay) => replay.poll_frame(cx),
+        };
+        let Poll::Ready(mut frame) = polled else {
             let (Some(patience), Some(progress)) = (&mut this.patience, &this.progress) else {
                 return Poll::Pending;
             };
@@ -141,23 +193,37 @@ impl Body for RequestBody {
             patience.came = true;
         }
         clean(&mut frame);
-        match (&frame, &this.progress) {
-            (Some(Ok(frame)), Some(progress)) => {
-                let count = frame.data_ref().map_or(0, Bytes::remaining) as u64;
-                progress.bytes.set(progress.bytes.get() + count);
-            }
-            (Some(Err(error)), Some(progress)) => progress.fault.set(Some(fault(error))),
-            _ => {}
-        }
-        Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Hyper)))
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        match &self.inner {
+            Inner::Nothing => true,
+            Inner::Incoming(inner) => inner.is_end_stream(),
+            Inner::Replay(replay) => replay.is_end_stream(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        match &self.inner {
+            Inner::Nothing => SizeHint::with_exact(0),
+            Inner::Incoming(inner) => inner.size_hint(),
+            Inner::Replay(replay) => replay.size_hint(),
+        }
+    }
+}
+
+impl Progress {
+    /// Notes what came of a body.
+    pub(super) fn note(&self, frame: &Option<Result<Frame<Bytes>, hyper::Error>>) {
+        match frame {
+            Some(Ok(frame)) => {
+                let count = frame.data_ref().map_or(0, Bytes::remaining) as u64;
+                self.bytes.set(self.bytes.get() + count);
+            }
+            Some(Err(error)) => self.fault.set(Some(fault(error))),
+            None => {}
+        }
     }
 }
 
@@ -213,6 +279,8 @@ pub(crate) struct ResponseBody {
     source: Source,
     /// None: somebody else counts.
     exchange: Option<Exchange>,
+    /// None: it may take as long as it wants.
+    clock: Option<Box<Clock>>,
 }
 
 enum Source {
@@ -226,23 +294,45 @@ enum Source {
 
 impl ResponseBody {
     /// The body that came from upstream.
-    pub(crate) fn upstream(inner: Incoming, lease: Lease, mut exchange: Exchange) -> Self {
+    pub(crate) fn upstream(
+        inner: Incoming,
+        lease: Lease,
+        mut exchange: Exchange,
+        clock: Option<Box<Clock>>,
+    ) -> Self {
         if exchange.without_body() || is_over(&inner, &exchange) {
             exchange.finish();
         }
-        Self { source: Source::Upstream { inner, _lease: lease }, exchange: Some(exchange) }
+        Self { source: Source::Upstream { inner, _lease: lease }, exchange: Some(exchange), clock }
     }
 
     /// A text of the proxy's own.
     pub(crate) fn text(text: Bytes, mut exchange: Exchange) -> Self {
         exchange.response_bytes(text.len() as u64);
         exchange.finish();
-        Self { source: Source::Text((!text.is_empty()).then_some(text)), exchange: Some(exchange) }
+        Self {
+            source: Source::Text((!text.is_empty()).then_some(text)),
+            exchange: Some(exchange),
+            clock: None,
+        }
+    }
+
+    /// Ends it before its time: gRPC callers are told why, others see it break.
+    fn time_out(&mut self) -> Result<Frame<Bytes>, BodyError> {
+        self.source = Source::Text(None);
+        self.clock = None;
+        let Some(mut exchange) = self.exchange.take() else { return Err(BodyError::TimedOut) };
+        exchange.because(Reason::RequestTimeout);
+        exchange.finish();
+        if !exchange.is_grpc() {
+            return Err(BodyError::TimedOut);
+        }
+        Ok(Frame::trailers(reply::trailers(Reason::RequestTimeout)))
     }
 
     /// No body, and nothing to count.
     pub(crate) fn none() -> Self {
-        Self { source: Source::Text(None), exchange: None }
+        Self { source: Source::Text(None), exchange: None, clock: None }
     }
 }
 
@@ -259,7 +349,17 @@ impl Body for ResponseBody {
             Source::Text(text) => return Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
             Source::Upstream { inner, .. } => inner,
         };
-        let mut frame = ready!(Pin::new(&mut *inner).poll_frame(cx));
+        let polled = Pin::new(&mut *inner).poll_frame(cx);
+        if let Some(clock) = &mut this.clock {
+            match polled {
+                Poll::Ready(_) => clock.touch(),
+                Poll::Pending => {
+                    ready!(clock.poll_expired(cx, None));
+                    return Poll::Ready(Some(this.time_out()));
+                }
+            }
+        }
+        let mut frame = ready!(polled);
         clean(&mut frame);
         let Some(exchange) = &mut this.exchange else { return Poll::Ready(frame) };
         match &frame {

@@ -6,12 +6,16 @@ use http::{HeaderMap, Method, Request, StatusCode};
 use mesh_core::{
     edge::{Direction, grpc_status_is_failure},
     reason::Reason,
+    resilience::breaker::Counted,
 };
 
 use super::headers;
-use crate::telemetry::{
-    EdgeStats, Outcome,
-    access_log::{AccessLog, Entry},
+use crate::{
+    limits::Permit,
+    telemetry::{
+        EdgeStats, Outcome,
+        access_log::{AccessLog, Entry},
+    },
 };
 
 /// How the body of a request fares; shared with the body.
@@ -39,7 +43,22 @@ pub(crate) struct Exchange {
     /// The response has no body, whatever its fields say (RFC 9112 section 6.3).
     without_body: bool,
     done: bool,
+    retries: u32,
+    /// What counts as in use meanwhile.
+    held: Held,
     log: Option<Box<Line>>,
+}
+
+/// What an exchange has in use until it ends.
+#[derive(Default)]
+pub(crate) enum Held {
+    /// Nothing that is limited.
+    #[default]
+    Nothing,
+    /// One of the requests in flight to a Service.
+    Circuit { _counted: Counted },
+    /// One of the requests that the application can bear.
+    Permit(Permit),
 }
 
 /// What the access log wants to know besides.
@@ -67,6 +86,8 @@ impl Exchange {
             grpc: false,
             without_body: method == Method::HEAD,
             done: false,
+            retries: 0,
+            held: Held::Nothing,
             log: None,
         }
     }
@@ -106,6 +127,29 @@ impl Exchange {
         if !Arc::ptr_eq(&self.edge, edge) {
             self.edge = Arc::clone(edge);
         }
+    }
+
+    /// When it began.
+    pub(crate) fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// Keeps what counts as in use, in place of what was kept.
+    pub(crate) fn hold(&mut self, held: Held) {
+        self.held = held;
+    }
+
+    /// Notes that the application answered.
+    pub(crate) fn answered(&mut self) {
+        if let Held::Permit(permit) = &mut self.held {
+            permit.answered();
+        }
+    }
+
+    /// Notes that the request is sent once more.
+    pub(crate) fn retried(&mut self) {
+        self.retries += 1;
+        self.edge.retried();
     }
 
     /// Where the request's body says how it fares.
@@ -170,6 +214,7 @@ impl Exchange {
             return;
         }
         self.done = true;
+        self.held = Held::Nothing;
         let outcome = Outcome {
             status: self.status,
             failed: self.failed,
@@ -177,6 +222,7 @@ impl Exchange {
             micros: self.started.elapsed().as_micros() as u64,
             request_bytes: self.request.as_ref().map_or(0, |request| request.bytes.get()),
             response_bytes: self.response_bytes,
+            retries: self.retries,
         };
         self.edge.finished(&outcome);
         if let Some(line) = self.log.take() {

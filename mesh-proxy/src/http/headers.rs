@@ -1,5 +1,7 @@
 //! Header hygiene: what is meant for one hop stays on it, and nobody but a proxy of the mesh speaks in its name.
 
+use std::time::Duration;
+
 use http::{
     HeaderMap, HeaderName, HeaderValue, Version,
     header::{
@@ -7,12 +9,16 @@ use http::{
         TRANSFER_ENCODING, UPGRADE,
     },
 };
-use mesh_core::reason::{CLIENT_ID_HEADER, HEADER_PREFIX, REASON_HEADER, Reason};
+use mesh_core::reason::{CLIENT_ID_HEADER, HEADER_PREFIX, REASON_HEADER, Reason, UNPROCESSED_HEADER};
+
+use super::clock;
 
 /// [`REASON_HEADER`] as a name.
 pub(crate) const MESH_REASON: HeaderName = HeaderName::from_static(REASON_HEADER);
 /// [`CLIENT_ID_HEADER`] as a name.
 pub(crate) const MESH_CLIENT_ID: HeaderName = HeaderName::from_static(CLIENT_ID_HEADER);
+/// [`UNPROCESSED_HEADER`] as a name.
+pub(crate) const MESH_UNPROCESSED: HeaderName = HeaderName::from_static(UNPROCESSED_HEADER);
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
@@ -23,6 +29,8 @@ const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 pub(crate) struct Stripped {
     /// The message asks for, or agrees to, an upgrade (RFC 9110 section 7.8). Its `upgrade` field is still there.
     pub upgrade: bool,
+    /// How much time a proxy gave for the request; worth something only when it came from a peer with an identity.
+    pub timeout: Option<Duration>,
 }
 
 /// Takes out the fields that are meant for this hop only (RFC 9110 section 7.6.1) and all fields of the mesh.
@@ -61,6 +69,7 @@ pub(crate) fn strip(headers: &mut HeaderMap, version: Version) -> Stripped {
         }
     }
     if seen.mesh {
+        stripped.timeout = clock::of_peer(headers);
         strip_mesh(headers);
     }
     stripped
@@ -165,6 +174,11 @@ fn strip_mesh(headers: &mut HeaderMap) {
 /// Takes the reason that the peer's proxy gave, if it gave one.
 pub(crate) fn take_reason(headers: &HeaderMap) -> Option<Reason> {
     headers.get(MESH_REASON).and_then(|value| value.to_str().ok()).and_then(Reason::from_code)
+}
+
+/// True when the peer's proxy says that its application never saw the request.
+pub(crate) fn is_unprocessed(headers: &HeaderMap) -> bool {
+    headers.contains_key(MESH_UNPROCESSED)
 }
 
 /// The status in a gRPC message's headers or trailers.

@@ -3,6 +3,7 @@
 pub(crate) mod authority;
 pub(crate) mod body;
 mod check;
+pub(crate) mod clock;
 pub(crate) mod exchange;
 pub(crate) mod expect;
 mod frames;
@@ -10,6 +11,7 @@ mod front;
 pub(crate) mod h1;
 pub(crate) mod headers;
 mod heard;
+pub(crate) mod replay;
 pub(crate) mod reply;
 pub(crate) mod serve;
 pub(crate) mod upgrade;

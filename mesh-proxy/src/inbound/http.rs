@@ -1,23 +1,32 @@
 //! HTTP to the application: every request is authorised for itself.
 
-use std::{cell::Cell, rc::Rc, sync::Arc};
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use http::{HeaderValue, Request, Response, StatusCode, Version, header::HOST, request::Parts};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
-use mesh_core::{edge::Direction, matching::RequestParts, protocol::Protocol, reason::Reason};
+use mesh_core::{
+    config::WorkloadConfig, edge::Direction, matching::RequestParts, protocol::Protocol, reason::Reason,
+};
 
 use super::port::Callee;
 use crate::{
     http::{
         authority,
         body::{self, RequestBody, ResponseBody},
-        exchange::Exchange,
+        clock::{self, Clock, within},
+        exchange::{Exchange, Held},
         headers::{self, MESH_CLIENT_ID},
-        reply::{Audience, refuse},
+        reply::{Audience, Refusal, refuse},
         serve, upgrade,
     },
+    limits::PortLimits,
     net::Stream,
-    pool::{Failure, Lease, Upstream, Wire},
+    pool::{Failure, Lease, Terms, Upstream, Wire},
     telemetry::EdgeStats,
     tls::Credentials,
     worker::Open,
@@ -33,6 +42,22 @@ struct Server {
     counted: Cell<bool>,
     /// What the caller authenticated with, as long as its calls go on.
     credentials: Option<Rc<Credentials>>,
+    limits: RefCell<Limits>,
+}
+
+/// The limits of one port, valid for one configuration.
+#[derive(Default)]
+struct Limits {
+    config: Option<Arc<WorkloadConfig>>,
+    limits: Option<Arc<PortLimits>>,
+}
+
+/// A request that policy lets in.
+struct Entered {
+    /// What is counted.
+    edge: Arc<EdgeStats>,
+    /// What else it must keep to; None: nothing.
+    limits: Option<Arc<PortLimits>>,
 }
 
 /// Serves a connection that carries HTTP.
@@ -48,6 +73,7 @@ pub(super) async fn serve_http(callee: Callee, stream: Stream, http2: bool, wire
         seen,
         counted: Cell::new(false),
         credentials: credentials.clone(),
+        limits: RefCell::default(),
     });
     let handle = Rc::new(move |request| handle(Rc::clone(&server), request));
     if http2 {
@@ -63,14 +89,22 @@ async fn handle(server: Rc<Server>, mut request: Request<Incoming>) -> Response<
     // Before anything is decided: what is decided on is what the application sees.
     let stripped = headers::strip(request.headers_mut(), version);
     let to = Audience { trusted, grpc: headers::is_grpc(request.headers()) };
-    let edge = match server.authorise(&mut request) {
-        Ok(edge) => edge,
+    let Entered { edge, limits } = match server.authorise(&mut request) {
+        Ok(entered) => entered,
         Err((edge, reason)) => {
             let exchange = server.begin(edge, &request);
-            return refuse(exchange, reason, "", to);
+            let unprocessed = reason == Reason::DiscoveryUnavailable;
+            return Refusal { unprocessed, ..Refusal::of(reason) }.respond(exchange, to);
         }
     };
     let mut exchange = server.begin(edge, &request);
+    if let Some(limits) = limits {
+        match limits.admit(server.callee.caller.as_ref(), request.headers()) {
+            Ok(None) => {}
+            Ok(Some(permit)) => exchange.hold(Held::Permit(permit)),
+            Err(refusal) => return refusal.respond(exchange, to),
+        }
+    }
     let asked = stripped.upgrade.then(|| Asked::by(&server, &mut request));
     if has_no_host(&request)
         && let Ok(host) = HeaderValue::try_from(server.app.address().to_string())
@@ -85,14 +119,37 @@ async fn handle(server: Rc<Server>, mut request: Request<Incoming>) -> Response<
         return refuse(exchange, reason, "", to);
     }
     exchange.sent_to(server.app.address());
+    let mut clock = deadline(trusted.then_some(stripped.timeout).flatten(), to.grpc, &mut request, &exchange);
     let mut request = request.map(|body| RequestBody::new(body, &mut exchange));
     if server.wire == Wire::H1 {
         request.body_mut().limit_silence(server.callee.worker.config.body_idle);
     }
-    match server.app.send(server.wire, None, request).await {
-        Ok((response, lease)) => respond(response, lease, asked, exchange),
-        Err(failure) => refuse(exchange, app_reason(&failure), "", to),
+    let terms = Terms::usual(None);
+    let sending = server.app.send(server.wire, &terms, request);
+    match within(clock.as_deref_mut(), None, sending).await {
+        Ok(Ok((response, lease))) => respond(response, lease, asked, exchange, clock),
+        Ok(Err(failure)) => {
+            // Then another endpoint may have it, whatever it asks for.
+            let unprocessed = failure.unsent.is_some() || failure.refused;
+            let reason = exchange.fault().unwrap_or_else(|| app_reason(&failure));
+            Refusal { unprocessed, ..Refusal::of(reason) }.respond(exchange, to)
+        }
+        Err(_) => refuse(exchange, Reason::RequestTimeout, "", to),
     }
+}
+
+/// Starts a clock where the caller gives a time: what nobody waits for any more is not worked on.
+fn deadline(
+    given: Option<Duration>,
+    grpc: bool,
+    request: &mut Request<Incoming>,
+    exchange: &Exchange,
+) -> Option<Box<Clock>> {
+    let own = if grpc { clock::of_grpc(request.headers()) } else { None };
+    let time = [given, own].into_iter().flatten().min()?;
+    let clock = Clock::until(Some(exchange.started() + time), Instant::now());
+    clock.tell(request.headers_mut(), grpc, false);
+    Some(Box::new(clock))
 }
 
 impl Server {
@@ -111,8 +168,19 @@ impl Server {
         exchange
     }
 
+    /// The limits of the port, as one configuration has them. Nearly always there are none.
+    fn limits(&self, config: &Arc<WorkloadConfig>) -> Option<Arc<PortLimits>> {
+        let mut known = self.limits.borrow_mut();
+        if !known.config.as_ref().is_some_and(|of| Arc::ptr_eq(of, config)) {
+            let port = config.inbound.iter().find(|port| port.port == self.callee.port);
+            known.limits = port.and_then(|port| self.callee.worker.shared.port(port.port, &port.limits));
+            known.config = Some(Arc::clone(config));
+        }
+        known.limits.clone()
+    }
+
     /// Decides a request. Where a rule looks at paths, what it sees is what is forwarded.
-    fn authorise(&self, request: &mut Request<Incoming>) -> Result<Arc<EdgeStats>, (Arc<EdgeStats>, Reason)> {
+    fn authorise(&self, request: &mut Request<Incoming>) -> Result<Entered, (Arc<EdgeStats>, Reason)> {
         let callee = &self.callee;
         let refused = |reason| (callee.undecided(self.seen), reason);
         if request.method() == http::Method::CONNECT {
@@ -139,7 +207,7 @@ impl Server {
         };
         let decided = callee.decide_by(&config, Some(&parts), self.seen);
         match decided.verdict {
-            Ok(()) => Ok(decided.edge),
+            Ok(()) => Ok(Entered { edge: decided.edge, limits: self.limits(&config) }),
             Err(reason) => Err((decided.edge, reason)),
         }
     }
@@ -212,16 +280,18 @@ fn respond(
     lease: Lease,
     asked: Option<Asked>,
     mut exchange: Exchange,
+    clock: Option<Box<Clock>>,
 ) -> Response<ResponseBody> {
     let version = response.version();
     let stripped = headers::strip(response.headers_mut(), version);
     exchange.head(response.status(), response.headers());
+    exchange.answered();
     match asked {
         Some(asked) if response.status() == StatusCode::SWITCHING_PROTOCOLS && stripped.upgrade => {
             let open = Open::count(&asked.server.callee.worker, Direction::Inbound);
             let revoked = ended(asked.server, asked.request);
             upgrade::join(asked.caller, response, lease, exchange, open, revoked)
         }
-        _ => response.map(|body| ResponseBody::upstream(body, lease, exchange)),
+        _ => response.map(|body| ResponseBody::upstream(body, lease, exchange, clock)),
     }
 }

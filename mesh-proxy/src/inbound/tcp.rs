@@ -115,6 +115,7 @@ impl Drop for Ended<'_> {
             micros: self.began.elapsed().as_micros() as u64,
             request_bytes: self.counts.forth.get(),
             response_bytes: self.counts.back.get(),
+            retries: 0,
         };
         self.edge.finished(&outcome);
         let log = &self.callee.worker.access_log;

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::tls::handshake_reason;
 
-/// How long connecting may take, TLS handshake included.
+/// How long connecting may take, TLS handshake included, unless configured.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Connects to `address`; with `tls`, does the handshake that this configuration demands.
@@ -23,7 +23,19 @@ pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// # Errors
 /// The reason to tell the caller.
 pub(crate) async fn dial(address: SocketAddr, tls: Option<Arc<ClientConfig>>) -> Result<Stream, Reason> {
-    match timeout(CONNECT_TIMEOUT, connect(address, tls)).await {
+    dial_within(address, tls, CONNECT_TIMEOUT).await
+}
+
+/// As [`dial`], in another time.
+///
+/// # Errors
+/// The reason to tell the caller.
+pub(crate) async fn dial_within(
+    address: SocketAddr,
+    tls: Option<Arc<ClientConfig>>,
+    within: Duration,
+) -> Result<Stream, Reason> {
+    match timeout(within, connect(address, tls)).await {
         Ok(outcome) => outcome,
         Err(_) => Err(Reason::UpstreamConnectTimeout),
     }

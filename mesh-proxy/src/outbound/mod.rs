@@ -2,11 +2,12 @@
 
 mod destinations;
 mod http;
+mod plan;
 mod table;
 mod tcp;
 mod transparent;
 
 pub(crate) use self::{
-    destinations::Destinations, http::by_host as http, tcp::declared as tcp,
+    destinations::Destinations, http::by_host as http, plan::Services, tcp::declared as tcp,
     transparent::serve as transparent,
 };

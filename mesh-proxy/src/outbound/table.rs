@@ -1,6 +1,6 @@
 //! A destination as this worker uses it: endpoints with their connections, edges with their counters.
 
-use std::{cell::OnceCell, net::IpAddr, rc::Rc, sync::Arc};
+use std::{cell::OnceCell, net::IpAddr, rc::Rc, sync::Arc, time::Instant};
 
 use http::HeaderValue;
 use mesh_core::{
@@ -11,12 +11,14 @@ use mesh_core::{
     name::ServicePort,
     protocol::Protocol,
     reason::Reason,
-    route::{Backend, ServiceRoutes},
+    route::{Backend, RouteRule, ServiceRoutes},
 };
 
+use super::plan::{Plan, ServiceState};
 use crate::{
     balance::{Affinity, Balancer, EndpointState, Picked},
     control::Resolved,
+    limits::Circuit,
     telemetry::{EdgeStats, Shard},
     worker::Worker,
 };
@@ -26,14 +28,24 @@ pub(crate) struct Table {
     resolved: Arc<Resolved>,
     shard: Arc<Shard>,
     own: Option<SpiffeId>,
-    /// Backends by rule, then by their place in it.
-    rules: Vec<Vec<Target>>,
+    rules: Vec<Rule>,
+    /// What is counted for the Service; None: it is none.
+    service: Option<Rc<ServiceState>>,
     /// A rule looks at paths.
     paths: bool,
 }
 
+/// One rule.
+struct Rule {
+    /// Its backends, by their place in it.
+    targets: Vec<Target>,
+    plan: Option<Box<Plan>>,
+}
+
 /// One backend of one rule.
 struct Target {
+    /// What may be in use towards it; None: it is not limited.
+    circuit: Option<Rc<Circuit>>,
     balancer: Balancer,
     /// Edges by endpoint, then by what the call speaks.
     edges: Vec<[OnceCell<Arc<EdgeStats>>; PROTOCOLS]>,
@@ -49,6 +61,12 @@ pub(crate) struct Choice {
     pub edge: Arc<EdgeStats>,
     /// A cookie for the response, so that the caller comes back to this endpoint.
     pub cookie: Option<HeaderValue>,
+    /// Which backend of the rule it is, by index.
+    pub backend: usize,
+    /// What may be in use towards the backend; None: it is not limited.
+    pub circuit: Option<Rc<Circuit>>,
+    /// The backend has no other endpoint.
+    pub alone: bool,
 }
 
 /// A call that has nowhere to go.
@@ -77,18 +95,23 @@ impl Table {
             let endpoints: Vec<_> =
                 endpoints.iter().flat_map(|all| all.iter()).map(|e| worker.endpoints.get(e)).collect();
             let edges = endpoints.iter().map(|_| Default::default()).collect();
-            Target { balancer: Balancer::new(worker, endpoints, backend.settings.as_ref()), edges }
+            let limits = backend.settings.as_ref().map(|settings| settings.breaker).unwrap_or_default();
+            let circuit = worker.shared.circuit(&backend.service, limits).map(Rc::new);
+            Target { circuit, balancer: Balancer::new(worker, endpoints, backend.settings.as_ref()), edges }
         };
-        let (rules, paths) = match &resolved.destination {
+        let (rules, paths, service) = match &resolved.destination {
             Destination::Service(routes) => {
-                let rules =
-                    routes.rules.iter().map(|rule| rule.backends.iter().map(target).collect()).collect();
-                (rules, routes.looks_at_paths())
+                let rule = |rule: &RouteRule| Rule {
+                    targets: rule.backends.iter().map(target).collect(),
+                    plan: Plan::of(routes, rule).map(Box::new),
+                };
+                let service = worker.services.get(&routes.service);
+                (routes.rules.iter().map(rule).collect(), routes.looks_at_paths(), Some(service))
             }
-            Destination::Passthrough | Destination::Unknown(_) => (Vec::new(), false),
+            Destination::Passthrough | Destination::Unknown(_) => (Vec::new(), false, None),
         };
         let own = worker.workload().map(|workload| workload.identity.clone());
-        Self { shard: Arc::clone(&worker.shard), own, rules, paths, resolved }
+        Self { shard: Arc::clone(&worker.shard), own, rules, service, paths, resolved }
     }
 
     /// True when it was made of this answer.
@@ -127,29 +150,126 @@ impl Table {
         source: Option<IpAddr>,
         avoid: Option<&Rc<EndpointState>>,
     ) -> Result<Choice, Box<Nowhere>> {
+        let rule = self.rule(request, seen)?;
+        let call = Affinity { headers: request.map(|request| request.headers), source };
+        self.pick(rule, call, seen, avoid)
+    }
+
+    /// Chooses the rule that a call follows.
+    ///
+    /// # Errors
+    /// [`Nowhere`].
+    pub(crate) fn rule(
+        &self,
+        request: Option<&RequestParts<'_>>,
+        seen: Protocol,
+    ) -> Result<usize, Box<Nowhere>> {
+        let Kind::Service(routes) = self.kind() else {
+            return Err(self.nowhere(Reason::UnknownDestination, None, None, seen));
+        };
+        let none = || self.nowhere(Reason::RouteNotMatched, None, None, seen);
+        routes.matching_rule(request).ok_or_else(none)
+    }
+
+    /// Chooses backend and endpoint of a rule; not `avoid`, where there is another endpoint.
+    ///
+    /// # Errors
+    /// [`Nowhere`].
+    pub(crate) fn pick(
+        &self,
+        rule: usize,
+        call: Affinity<'_>,
+        seen: Protocol,
+        avoid: Option<&Rc<EndpointState>>,
+    ) -> Result<Choice, Box<Nowhere>> {
         let Kind::Service(routes) = self.kind() else {
             return Err(self.nowhere(Reason::UnknownDestination, None, None, seen));
         };
         let selection = routes
-            .select(request, fastrand::u64(..))
+            .select_backend(rule, fastrand::u64(..))
             .map_err(|none| self.nowhere(none.reason, none.rule, None, seen))?;
-        let target = self.rules.get(selection.rule).and_then(|rule| rule.get(selection.backend));
-        let call = Affinity { headers: request.map(|request| request.headers), source };
-        let picked = target.and_then(|target| Some((target, target.balancer.pick(call, avoid)?)));
-        let chosen = picked.and_then(|(target, picked)| {
-            let endpoint = target.balancer.endpoints().get(picked.at)?;
-            Some((target, picked, endpoint))
-        });
-        let Some((target, Picked { at, cookie }, endpoint)) = chosen else {
-            let (rule, backend) = (Some(selection.rule), Some(selection.backend));
-            return Err(self.nowhere(Reason::NoHealthyEndpoint, rule, backend, seen));
+        let target = self.target(rule, selection.backend);
+        let picked = target.and_then(|target| target.balancer.pick(call, avoid));
+        picked
+            .and_then(|picked| self.choice(rule, selection.backend, picked, seen))
+            .ok_or_else(|| self.nowhere(Reason::NoHealthyEndpoint, Some(rule), Some(selection.backend), seen))
+    }
+
+    /// Chooses another endpoint of the same backend, none of `tried`. Where there is none, with `same` one of them once
+    /// more.
+    pub(crate) fn another(
+        &self,
+        rule: usize,
+        failed: &Choice,
+        tried: &[Rc<EndpointState>],
+        call: Affinity<'_>,
+        seen: Protocol,
+        same: bool,
+    ) -> Option<Choice> {
+        const PICKS: usize = 4;
+        let balancer = &self.target(rule, failed.backend)?.balancer;
+        let new = |picked: &Picked| {
+            let endpoint = balancer.endpoints().get(picked.at);
+            endpoint.is_some_and(|one| !tried.iter().any(|other| Rc::ptr_eq(one, other)))
         };
-        let key = || self.key(Some(selection.rule), Some(selection.backend), Some(endpoint), seen);
+        let pick = || balancer.pick(call, Some(&failed.endpoint));
+        let found = (0..PICKS).filter_map(|_| pick()).find(new);
+        self.choice(rule, failed.backend, found.or_else(|| pick().filter(|_| same))?, seen)
+    }
+
+    fn target(&self, rule: usize, backend: usize) -> Option<&Target> {
+        self.rules.get(rule)?.targets.get(backend)
+    }
+
+    fn choice(&self, rule: usize, backend: usize, picked: Picked, seen: Protocol) -> Option<Choice> {
+        let target = self.target(rule, backend)?;
+        let Picked { at, cookie } = picked;
+        let endpoints = target.balancer.endpoints();
+        let endpoint = endpoints.get(at)?;
+        let key = || self.key(Some(rule), Some(backend), Some(endpoint), seen);
         let edge = match target.edges.get(at).and_then(|all| all.get(seen as usize)) {
             Some(cell) => Arc::clone(cell.get_or_init(|| self.shard.edge(&key()))),
             None => self.shard.edge(&key()),
         };
-        Ok(Choice { endpoint: Rc::clone(endpoint), edge, cookie })
+        let (endpoint, circuit, alone) = (Rc::clone(endpoint), target.circuit.clone(), endpoints.len() < 2);
+        Some(Choice { endpoint, edge, cookie, backend, circuit, alone })
+    }
+
+    /// An endpoint for copies of requests; None: the Service has none.
+    pub(crate) fn mirror(&self, worker: &Worker, service: &ServicePort) -> Option<Rc<EndpointState>> {
+        let endpoints = self.resolved.endpoints.get(service)?;
+        let at = fastrand::usize(..endpoints.len().max(1));
+        endpoints.get(at).map(|endpoint| worker.endpoints.get(endpoint))
+    }
+
+    /// What is configured for the calls of a rule; None: nothing.
+    pub(crate) fn plan(&self, rule: usize) -> Option<&Plan> {
+        self.rules.get(rule)?.plan.as_deref()
+    }
+
+    /// A rule as the controller describes it.
+    pub(crate) fn route(&self, rule: usize) -> Option<&RouteRule> {
+        match self.kind() {
+            Kind::Service(routes) => routes.rules.get(rule),
+            Kind::Passthrough | Kind::Unknown(_) => None,
+        }
+    }
+
+    /// Counts a request that began at `now`, for the retry budget.
+    pub(crate) fn count(&self, now: Instant) {
+        if let (Kind::Service(routes), Some(service)) = (self.kind(), &self.service) {
+            service.request(&routes.calls.budget, now);
+        }
+    }
+
+    /// Takes a retry out of the budget of the Service, if there is one left.
+    pub(crate) fn may_retry(&self, worker: &Worker) -> bool {
+        match (self.kind(), &self.service) {
+            (Kind::Service(routes), Some(service)) => {
+                service.retry(&routes.calls.budget, worker.config.workers)
+            }
+            _ => false,
+        }
     }
 
     /// Counters of calls that go to no endpoint of the mesh.

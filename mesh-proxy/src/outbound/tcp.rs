@@ -32,6 +32,7 @@ use crate::{
         copy::{Counts, bidirectional_after},
         dial::dial,
     },
+    pool::Terms,
     telemetry::{EdgeStats, Outcome, access_log::Entry},
     tls::Credentials,
     worker::Worker,
@@ -189,7 +190,7 @@ async fn connect(worker: &Rc<Worker>, table: &Table, peer: PeerAddr) -> Result<C
             },
         };
         let mut flight = Flight::start(&endpoint);
-        match endpoint.upstream.connect(MeshAlpn::Tcp, epoch.as_deref()).await {
+        match endpoint.upstream.connect(MeshAlpn::Tcp, &Terms::usual(epoch.as_deref())).await {
             Ok(stream) => {
                 let credentials = epoch.and_then(|epoch| stream.callee(epoch.roots_hash));
                 flight.answered();
@@ -326,6 +327,7 @@ impl Ended<'_> {
             micros: self.began.elapsed().as_micros() as u64,
             request_bytes: counts.forth.get(),
             response_bytes: counts.back.get(),
+            retries: 0,
         };
         self.edge.finished(&outcome);
         if self.worker.access_log.enabled() {

@@ -9,17 +9,18 @@ use std::{
 };
 
 use http::{Request, Response};
-use mesh_core::{protocol::MeshAlpn, reason::Reason};
+use mesh_core::{
+    protocol::MeshAlpn,
+    reason::Reason,
+    resilience::breaker::{Counted, Kind},
+};
 
 pub(crate) use self::received::Received;
-use super::{Failure, Upstream};
-use crate::{
-    http::{
-        body::{Incoming, RequestBody},
-        expect::hold_if_expected,
-        h1::{Failed, Io, exchange},
-    },
-    tls::TlsEpoch,
+use super::{Failure, Terms, Upstream};
+use crate::http::{
+    body::{Incoming, RequestBody},
+    expect::hold_if_expected,
+    h1::{Failed, Io, exchange},
 };
 
 /// Most connections that are kept idle for one upstream. Many callers' answers can come in one turn: what is closed then
@@ -34,6 +35,8 @@ struct Connection {
     generation: u64,
     opened: Instant,
     used: Instant,
+    /// One of the connections that a Service may have.
+    _counted: Option<Counted>,
 }
 
 /// Connections that wait for a request.
@@ -79,17 +82,17 @@ impl Idle {
 /// Sends on an idle connection, or on a new one.
 pub(super) async fn send(
     upstream: &Rc<Upstream>,
-    epoch: Option<&TlsEpoch>,
+    terms: &Terms<'_>,
     mut request: Request<RequestBody>,
 ) -> Result<(Response<Incoming>, super::Lease), Failure> {
-    let generation = upstream.generation(epoch);
+    let generation = upstream.generation(terms.epoch);
     let opener = hold_if_expected(&mut request);
     let mut only_fresh = false;
     loop {
         let idle = if only_fresh { None } else { upstream.h1.take(generation, upstream.keep_idle) };
         let (mut connection, fresh) = match idle {
             Some(connection) => (connection, false),
-            None => match Box::pin(open(upstream, epoch, generation)).await {
+            None => match Box::pin(open(upstream, terms, generation)).await {
                 Ok(connection) => (connection, true),
                 Err(reason) => return Err(Failure::unsent(reason, request)),
             },
@@ -101,7 +104,7 @@ pub(super) async fn send(
             }
             // The server closed the idle connection while the request was on its way.
             Err(Failed::Lost) if !fresh && repeatable(&request) => only_fresh = true,
-            Err(failed) => return Err(Failure { reason: reason_of(failed), unsent: None }),
+            Err(failed) => return Err(Failure { reason: reason_of(failed), unsent: None, refused: false }),
         }
     }
 }
@@ -119,12 +122,10 @@ fn reason_of(failed: Failed) -> Reason {
     }
 }
 
-async fn open(
-    upstream: &Upstream,
-    epoch: Option<&TlsEpoch>,
-    generation: u64,
-) -> Result<Box<Connection>, Reason> {
-    let stream = upstream.connect(MeshAlpn::H1, epoch).await?;
+async fn open(upstream: &Upstream, terms: &Terms<'_>, generation: u64) -> Result<Box<Connection>, Reason> {
+    let _pending = terms.take(Kind::Pending)?;
+    let counted = terms.take(Kind::Connections)?;
+    let stream = upstream.connect(MeshAlpn::H1, terms).await?;
     let now = Instant::now();
-    Ok(Box::new(Connection { io: Io::new(stream), generation, opened: now, used: now }))
+    Ok(Box::new(Connection { io: Io::new(stream), generation, opened: now, used: now, _counted: counted }))
 }

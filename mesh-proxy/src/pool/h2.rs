@@ -9,10 +9,13 @@ use std::{
 use http::{Request, Response};
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use mesh_core::reason::Reason;
+use mesh_core::{
+    reason::Reason,
+    resilience::breaker::{Counted, Kind},
+};
 use tokio::time::timeout;
 
-use super::{Failure, Upstream, Wire, reason_of};
+use super::{Failure, Terms, Upstream, Wire, reason_of};
 use crate::{
     http::{
         LocalExecutor,
@@ -20,7 +23,6 @@ use crate::{
         serve::{CONNECTION_WINDOW, STREAM_WINDOW},
     },
     net::dial::CONNECT_TIMEOUT,
-    tls::TlsEpoch,
 };
 
 /// Streams on one connection before another one is opened.
@@ -37,6 +39,8 @@ struct Connection {
     sender: SendRequest<RequestBody>,
     generation: u64,
     streams: Rc<Cell<usize>>,
+    /// One of the connections that a Service may have.
+    _counted: Option<Rc<Counted>>,
 }
 
 /// The connections of one upstream.
@@ -84,14 +88,14 @@ pub(super) async fn send(
     upstream: &Rc<Upstream>,
     shared: &Shared,
     wire: Wire,
-    epoch: Option<&TlsEpoch>,
+    terms: &Terms<'_>,
     mut request: Request<RequestBody>,
 ) -> Result<(Response<Incoming>, super::Lease), Failure> {
-    let generation = upstream.generation(epoch);
+    let generation = upstream.generation(terms.epoch);
     for _ in 0..ATTEMPTS {
         let (mut connection, fresh) = match shared.take(generation) {
             Some(connection) => (connection, false),
-            None => match Box::pin(open(upstream, shared, wire, epoch, generation)).await {
+            None => match Box::pin(open(upstream, shared, wire, terms, generation)).await {
                 Ok(opened) => opened,
                 Err(reason) => return Err(Failure::unsent(reason, request)),
             },
@@ -104,7 +108,10 @@ pub(super) async fn send(
             }
             Err(mut failed) => match failed.take_message() {
                 Some(unsent) => request = unsent,
-                None => return Err(Failure { reason: reason_of(failed.error()), unsent: None }),
+                None => {
+                    let (reason, refused) = (reason_of(failed.error()), is_refused(failed.error()));
+                    return Err(Failure { reason, unsent: None, refused });
+                }
             },
         }
     }
@@ -116,15 +123,17 @@ async fn open(
     upstream: &Rc<Upstream>,
     shared: &Shared,
     wire: Wire,
-    epoch: Option<&TlsEpoch>,
+    terms: &Terms<'_>,
     generation: u64,
 ) -> Result<(Connection, bool), Reason> {
-    let waiting = timeout(CONNECT_TIMEOUT, shared.opening.lock()).await;
+    let _pending = terms.take(Kind::Pending)?;
+    let waiting = timeout(terms.connect.unwrap_or(CONNECT_TIMEOUT), shared.opening.lock()).await;
     let _opening = waiting.map_err(|_| Reason::UpstreamConnectTimeout)?;
     if let Some(connection) = shared.take(generation) {
         return Ok((connection, false));
     }
-    let stream = upstream.connect(wire.alpn(), epoch).await?;
+    let counted = terms.take(Kind::Connections)?.map(Rc::new);
+    let stream = upstream.connect(wire.alpn(), terms).await?;
     let mut builder = http2::Builder::new(LocalExecutor);
     builder
         .timer(TokioTimer::new())
@@ -140,7 +149,16 @@ async fn open(
             tracing::debug!(%error, "HTTP/2 connection to upstream ended");
         }
     });
-    let opened = Connection { sender, generation, streams: Rc::default() };
+    let opened = Connection { sender, generation, streams: Rc::default(), _counted: counted };
     shared.connections.borrow_mut().push(opened.clone());
     Ok((opened, true))
+}
+
+/// True when the peer says that it did not process a request: it refused the stream, or goes away and the stream is
+/// above those that it still serves (RFC 9113 sections 6.8 and 8.7). A stream below that ends in other ways.
+fn is_refused(error: &hyper::Error) -> bool {
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<::h2::Error>());
+    source.is_some_and(|error| {
+        error.is_remote() && (error.is_go_away() || error.reason() == Some(::h2::Reason::REFUSED_STREAM))
+    })
 }

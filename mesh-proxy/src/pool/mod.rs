@@ -15,14 +15,23 @@ use std::{
 };
 
 use http::{Request, Response};
-use mesh_core::{identity::SpiffeId, protocol::MeshAlpn, reason::Reason};
+use mesh_core::{
+    identity::SpiffeId,
+    protocol::MeshAlpn,
+    reason::Reason,
+    resilience::breaker::{Counted, Kind},
+};
 use rustls::ClientConfig;
 
 pub(crate) use self::h1::Received;
 use crate::{
     balance::Flight,
     http::body::{Incoming, RequestBody},
-    net::{Stream, dial::dial},
+    limits::Circuit,
+    net::{
+        Stream,
+        dial::{CONNECT_TIMEOUT, dial_within},
+    },
     tls::TlsEpoch,
 };
 
@@ -67,17 +76,44 @@ struct Configs {
     by_alpn: Vec<(MeshAlpn, Arc<ClientConfig>)>,
 }
 
+/// On which terms a request is sent.
+pub(crate) struct Terms<'a> {
+    /// The certificate to use; None: plaintext.
+    pub epoch: Option<&'a TlsEpoch>,
+    /// How long connecting may take; None: as long as usual.
+    pub connect: Option<Duration>,
+    /// What may be in use towards the Service; None: it is not limited.
+    pub circuit: Option<&'a Circuit>,
+}
+
+impl<'a> Terms<'a> {
+    /// With a certificate and nothing else that is not as usual.
+    pub(crate) fn usual(epoch: Option<&'a TlsEpoch>) -> Self {
+        Self { epoch, connect: None, circuit: None }
+    }
+
+    /// Counts a connection, or a request that waits for one.
+    ///
+    /// # Errors
+    /// [`Reason::CircuitOpen`].
+    fn take(&self, kind: Kind) -> Result<Option<Counted>, Reason> {
+        self.circuit.map_or(Ok(None), |circuit| circuit.take(kind))
+    }
+}
+
 /// Why a request was not answered.
 pub(crate) struct Failure {
     /// What to tell the caller.
     pub reason: Reason,
     /// The request, when none of it was sent: it may go elsewhere.
     pub unsent: Option<Box<Request<RequestBody>>>,
+    /// The peer said that it did not look at the request (RFC 9113 sections 6.8 and 8.7).
+    pub refused: bool,
 }
 
 impl Failure {
     fn unsent(reason: Reason, request: Request<RequestBody>) -> Self {
-        Self { reason, unsent: Some(Box::new(request)) }
+        Self { reason, unsent: Some(Box::new(request)), refused: false }
     }
 }
 
@@ -116,13 +152,13 @@ impl Upstream {
     pub(crate) async fn send(
         self: &Rc<Self>,
         wire: Wire,
-        epoch: Option<&TlsEpoch>,
+        terms: &Terms<'_>,
         request: Request<RequestBody>,
     ) -> Result<(Response<Incoming>, Lease), Failure> {
         match wire {
-            Wire::H1 => h1::send(self, epoch, request).await,
-            Wire::H2 => h2::send(self, &self.h2, wire, epoch, request).await,
-            Wire::H1OverH2 => h2::send(self, &self.h1_over_h2, wire, epoch, request).await,
+            Wire::H1 => h1::send(self, terms, request).await,
+            Wire::H2 => h2::send(self, &self.h2, wire, terms, request).await,
+            Wire::H1OverH2 => h2::send(self, &self.h1_over_h2, wire, terms, request).await,
         }
     }
 
@@ -130,14 +166,14 @@ impl Upstream {
     ///
     /// # Errors
     /// The reason to tell.
-    pub(crate) async fn connect(&self, alpn: MeshAlpn, epoch: Option<&TlsEpoch>) -> Result<Stream, Reason> {
-        let tls = match (&self.identity, epoch) {
+    pub(crate) async fn connect(&self, alpn: MeshAlpn, terms: &Terms<'_>) -> Result<Stream, Reason> {
+        let tls = match (&self.identity, terms.epoch) {
             (None, _) => None,
             (Some(identity), Some(epoch)) => Some(self.config(identity, alpn, epoch)),
             (Some(_), None) => return Err(Reason::DiscoveryUnavailable),
         };
         // In a box: it is large, rare, and would otherwise be part of every request's future.
-        Box::pin(dial(self.address, tls)).await
+        Box::pin(dial_within(self.address, tls, terms.connect.unwrap_or(CONNECT_TIMEOUT))).await
     }
 
     fn config(&self, identity: &SpiffeId, alpn: MeshAlpn, epoch: &TlsEpoch) -> Arc<ClientConfig> {

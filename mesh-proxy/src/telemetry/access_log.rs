@@ -156,6 +156,7 @@ fn to_json(time: SystemTime, entry: &Entry) -> Value {
     put("duration_micros", Some(outcome.micros.into()));
     put("request_bytes", Some(outcome.request_bytes.into()));
     put("response_bytes", Some(outcome.response_bytes.into()));
+    put("retries", (outcome.retries > 0).then(|| outcome.retries.into()));
     Value::Object(line)
 }
 
@@ -184,6 +185,7 @@ mod tests {
                 micros: 12,
                 request_bytes: 1,
                 response_bytes: 2,
+                retries: 0,
             },
         }
     }

@@ -35,6 +35,8 @@ pub(crate) struct Outcome {
     pub request_bytes: u64,
     /// Bytes from callee to caller.
     pub response_bytes: u64,
+    /// How often the request was sent again.
+    pub retries: u32,
 }
 
 /// A counter with one writer: an addition needs no locked instruction.
@@ -57,6 +59,7 @@ pub(crate) struct EdgeStats {
     requests: Counter,
     failures: Counter,
     connections: Counter,
+    retries: Counter,
     request_bytes: Counter,
     response_bytes: Counter,
     sum_micros: Counter,
@@ -76,6 +79,7 @@ impl EdgeStats {
             requests: Counter::default(),
             failures: Counter::default(),
             connections: Counter::default(),
+            retries: Counter::default(),
             request_bytes: Counter::default(),
             response_bytes: Counter::default(),
             sum_micros: Counter::default(),
@@ -95,6 +99,11 @@ impl EdgeStats {
     /// Counts one opened connection.
     pub(crate) fn connection(&self) {
         self.connections.add(1);
+    }
+
+    /// Counts one retry, where the try before it failed.
+    pub(crate) fn retried(&self) {
+        self.retries.add(1);
     }
 
     /// Counts one ended request (TCP: connection).
@@ -153,12 +162,15 @@ fn status_class(status: Option<u16>) -> u8 {
 pub(crate) struct EdgeCounts {
     /// The totals.
     pub totals: EdgeTotals,
+    /// Retries.
+    pub retries: u64,
     /// Requests with a reason, by status class (0: none) and reason.
     pub by_reason: BTreeMap<(u8, Reason), u64>,
 }
 
 impl EdgeCounts {
     fn add(&mut self, edge: &EdgeStats) {
+        self.retries += edge.retries.get();
         let totals = &mut self.totals;
         totals.requests += edge.requests.get();
         totals.failures += edge.failures.get();
@@ -217,6 +229,8 @@ pub(crate) struct Shard {
     opened: [Counter; 2],
     closed: [Counter; 2],
     left_out: [Counter; 2],
+    /// Copies of requests: dropped, sent.
+    mirrored: [Counter; 2],
 }
 
 /// Why an endpoint gets no calls for a while.
@@ -250,6 +264,7 @@ impl Shard {
             opened: std::array::from_fn(|_| Counter::default()),
             closed: std::array::from_fn(|_| Counter::default()),
             left_out: std::array::from_fn(|_| Counter::default()),
+            mirrored: std::array::from_fn(|_| Counter::default()),
         }
     }
 
@@ -303,6 +318,16 @@ impl Shard {
         self.left_out[cause as usize].get()
     }
 
+    /// Counts a copy of a request that was sent, or dropped.
+    pub(crate) fn mirrored(&self, sent: bool) {
+        self.mirrored[usize::from(sent)].add(1);
+    }
+
+    /// Copies of requests so far: dropped, sent.
+    pub(crate) fn copies(&self) -> [u64; 2] {
+        [self.mirrored[0].get(), self.mirrored[1].get()]
+    }
+
     /// Counts an accepted connection.
     pub(crate) fn connection_opened(&self, direction: Direction) {
         self.opened[side(direction)].add(1);
@@ -322,75 +347,4 @@ fn side(direction: Direction) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
-    use mesh_core::protocol::Protocol;
-
-    use super::*;
-
-    fn key(service: u16) -> EdgeKey {
-        let service = mesh_core::name::ServicePort::new("shop", "cart", service);
-        EdgeKey { service: Some(service), protocol: Protocol::Http1, ..EdgeKey::unknown(Direction::Outbound) }
-    }
-
-    fn outcome(status: Option<u16>, reason: Option<Reason>) -> Outcome {
-        let failed = reason.is_some();
-        Outcome { status, failed, reason, micros: 100, request_bytes: 10, response_bytes: 20 }
-    }
-
-    #[test]
-    fn shards_add_up() {
-        let shards = [Arc::new(Shard::new()), Arc::new(Shard::new())];
-        for shard in &shards {
-            let edge = shard.edge(&key(80));
-            edge.connection();
-            edge.finished(&outcome(Some(200), None));
-            edge.finished(&outcome(Some(403), Some(Reason::AuthzDenied)));
-            edge.finished(&outcome(None, Some(Reason::ClientDisconnected)));
-        }
-        let sums = sum(&shards);
-        let counts = &sums[&key(80)];
-        assert_eq!((counts.totals.requests, counts.totals.failures, counts.totals.connections), (6, 4, 2));
-        assert_eq!((counts.totals.request_bytes, counts.totals.response_bytes), (60, 120));
-        assert_eq!(counts.totals.status_classes, [0, 2, 0, 2, 0]);
-        assert_eq!((counts.totals.latency.count(), counts.totals.latency.sum_micros()), (6, 600));
-        assert_eq!(counts.by_reason[&(4, Reason::AuthzDenied)], 2);
-        assert_eq!(counts.by_reason[&(0, Reason::ClientDisconnected)], 2);
-    }
-
-    #[test]
-    fn beyond_the_limit_edges_overflow() {
-        let shard = Shard::new();
-        for port in 0..3000 {
-            shard.edge(&key(port)).connection();
-        }
-        let sums = sum(&[Arc::new(shard)]);
-        assert_eq!(sums.len(), MAX_EDGES + 1);
-        assert_eq!(sums[&EdgeKey::unknown(Direction::Outbound)].totals.connections, 1000);
-    }
-
-    #[test]
-    fn idle_edges_expire_unless_held() {
-        let shards = [Arc::new(Shard::new())];
-        let held = shards[0].edge(&key(1));
-        shards[0].edge(&key(2)).connection();
-        for _ in 0..3 {
-            assert_eq!(sum(&shards).len(), 2);
-            expire(&shards, 3);
-        }
-        expire(&shards, 3);
-        assert_eq!(sum(&shards).keys().collect::<Vec<_>>(), [&key(1)]);
-        held.connection();
-    }
-
-    #[test]
-    fn active_and_refused_are_counted_by_direction() {
-        let shard = Shard::new();
-        shard.connection_opened(Direction::Inbound);
-        shard.connection_opened(Direction::Inbound);
-        shard.connection_closed(Direction::Inbound);
-        shard.refused(Direction::Inbound, Reason::TlsRequired);
-        assert_eq!((shard.active(Direction::Inbound), shard.active(Direction::Outbound)), (1, 0));
-        assert_eq!(shard.refusals(Direction::Inbound).collect::<Vec<_>>(), [(Reason::TlsRequired, 1)]);
-        assert_eq!(shard.refusals(Direction::Outbound).count(), 0);
-    }
-}
+mod tests;

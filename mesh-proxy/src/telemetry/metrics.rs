@@ -78,6 +78,8 @@ impl Collector for Source {
         encode_counts(&mut encoder, &edges, ("connections", "Connections opened", None), |c| {
             c.totals.connections
         })?;
+        let help = "Requests that were sent again after a try on this edge failed";
+        encode_counts(&mut encoder, &edges, ("retries", help, None), |c| c.retries)?;
         self.encode_connections(&mut encoder)?;
         self.encode_state(&mut encoder)
     }
@@ -92,6 +94,14 @@ impl Source {
         for direction in directions {
             let active: u64 = shards.iter().map(|shard| shard.active(direction)).sum();
             family.encode_family(&[("direction", direction.as_str())])?.encode_gauge(&active)?;
+        }
+        let help = "Copies of requests that routes ask for";
+        let mut family = encoder.encode_descriptor("mirrored", help, None, MetricType::Counter)?;
+        for (at, result) in ["dropped", "sent"].into_iter().enumerate() {
+            let count: u64 = shards.iter().filter_map(|shard| shard.copies().get(at).copied()).sum();
+            family
+                .encode_family(&[("result", result)])?
+                .encode_counter::<NoLabelSet, _, u64>(&count, None)?;
         }
         let help = "Connections refused before their edge was known";
         let mut family = encoder.encode_descriptor("refused", help, None, MetricType::Counter)?;
@@ -287,6 +297,7 @@ mod tests {
                 micros: 700,
                 request_bytes,
                 response_bytes,
+                retries: 0,
             });
         }
         telemetry.shards()[0].refused(Direction::Inbound, Reason::TlsRequired);

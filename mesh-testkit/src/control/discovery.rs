@@ -12,7 +12,7 @@ use mesh_proto::{
     convert::Wire as _,
     discovery::v1::{
         Hello, Resource as Message, WatchRequest, WatchResponse, destination::Outcome,
-        discovery_server::Discovery as DiscoveryService, resource::Body, watch_request::Kind,
+        discovery_server::Discovery as DiscoveryService, filter, resource::Body, watch_request::Kind,
     },
 };
 use tokio::sync::mpsc;
@@ -157,8 +157,15 @@ fn endpoints_of(message: &Message) -> BTreeSet<String> {
     let Some(Body::Destination(destination)) = &message.body else { return BTreeSet::new() };
     let Some(Outcome::Service(service)) = &destination.outcome else { return BTreeSet::new() };
     let backends = service.rules.iter().flat_map(|rule| &rule.backends).filter(|backend| !backend.invalid);
-    let ports = backends.filter_map(|backend| backend.service.as_ref());
+    let ports = backends.clone().filter_map(|backend| backend.service.as_ref());
+    let filters = service.rules.iter().flat_map(|rule| &rule.filters);
+    let filters = filters.chain(backends.flat_map(|backend| &backend.filters));
+    let copies = filters.filter_map(|filter| match &filter.kind {
+        Some(filter::Kind::Mirror(mirror)) => mirror.service.as_ref(),
+        _ => None,
+    });
     ports
+        .chain(copies)
         .filter_map(|port| ServicePort::from_wire(port).ok())
         .map(|port| format!("endpoints/{port}"))
         .collect()

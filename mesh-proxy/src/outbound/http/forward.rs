@@ -1,0 +1,262 @@
+//! One request, from the choice of its rule to its response.
+
+use std::{rc::Rc, sync::Arc, time::Instant};
+
+use http::{HeaderValue, Request, Response, StatusCode, header::EXPECT};
+use hyper::{body::Incoming, upgrade::OnUpgrade};
+use mesh_core::{
+    edge::Direction,
+    matching::RequestParts,
+    protocol::Protocol,
+    reason::Reason,
+    route::RouteRule,
+    settings::{Abort, Fault},
+};
+use tokio::time::sleep;
+
+use super::{
+    Caller,
+    attempt::{Answer, Call, send},
+    filters::{self, Filtered},
+    mirror,
+};
+use crate::{
+    balance::Affinity,
+    http::{
+        authority,
+        body::{RequestBody, ResponseBody},
+        clock::{self, Clock, within},
+        exchange::Exchange,
+        headers::{self, MESH_REASON},
+        reply::{Audience, Refusal, refuse},
+        upgrade,
+    },
+    outbound::{
+        plan::Plan,
+        table::{Choice, Kind, Nowhere, Table},
+    },
+    worker::{Open, Worker},
+};
+
+pub(super) async fn forward(
+    caller: &Caller,
+    table: &Table,
+    mut request: Request<Incoming>,
+    seen: Protocol,
+    to: Audience,
+) -> Response<ResponseBody> {
+    let worker = &caller.worker;
+    if let Kind::Unknown(text) = table.kind() {
+        let exchange = caller.begin(table.edge(seen), &request);
+        // Names of objects are for logs and meshctl; the response has the code and what to do.
+        tracing::info!(detail = text, "unknown destination");
+        return refuse(exchange, Reason::UnknownDestination, "", to);
+    }
+    let version = request.version();
+    // Before anything is decided: what is decided on is what is sent.
+    let stripped = headers::strip(request.headers_mut(), version);
+    let rule = match route(table, &mut request, seen) {
+        Ok(rule) => rule,
+        Err(nowhere) => {
+            let exchange = caller.begin(nowhere.edge, &request);
+            return refuse(exchange, nowhere.reason, "", to);
+        }
+    };
+    let choice = {
+        let call = Affinity { headers: Some(request.headers()), source: Some(caller.peer.ip()) };
+        table.pick(rule, call, seen, None)
+    };
+    let edge = match &choice {
+        Ok(choice) => Arc::clone(&choice.edge),
+        Err(nowhere) => Arc::clone(&nowhere.edge),
+    };
+    let mut exchange = caller.begin(edge, &request);
+    let plan = table.plan(rule);
+    let mut shaped = Shaped::default();
+    if plan.is_some() || to.grpc {
+        let shaping = Shaping { plan, rule: table.route(rule), choice: choice.as_ref().ok(), to };
+        if let Err(answer) = shaping.shape(&mut request, &mut exchange, &mut shaped).await {
+            return answer.into_response(exchange, to);
+        }
+    }
+    let choice = match choice {
+        Ok(choice) => choice,
+        Err(nowhere) => return refuse(exchange, nowhere.reason, "", to),
+    };
+    let asked = stripped.upgrade.then(|| upgrade::requested(&mut request));
+    let plain = asked.is_some() || request.headers().contains_key(EXPECT);
+    let mut request = request.map(|body| RequestBody::new(body, &mut exchange));
+    if let Some(rule) = plan.filter(|plan| plan.mirrors && asked.is_none()).and_then(|_| table.route(rule)) {
+        let backend = rule.backends.get(choice.backend).map(|backend| backend.filters.as_slice());
+        for filters in [rule.filters.as_slice(), backend.unwrap_or_default()] {
+            mirror::copy(worker, table, filters, &mut request, seen);
+        }
+    }
+    table.count(exchange.started());
+    let source = caller.peer.ip();
+    let call =
+        Call { worker, table, rule, plan, source, seen, plain, upgrade: asked.is_some(), grpc: to.grpc };
+    match send(&call, choice, request, &mut exchange, shaped.clock.as_deref_mut()).await {
+        Ok(answer) => {
+            let asked = asked.map(|asked| (asked, worker));
+            let rule = plan.filter(|plan| plan.filters).and_then(|_| table.route(rule));
+            respond(answer, asked, exchange, shaped, rule)
+        }
+        Err(reason) => refuse(exchange, reason, "", to),
+    }
+}
+
+/// Finds the rule of a request, in the one reading of its path when a route looks at paths.
+fn route(table: &Table, request: &mut Request<Incoming>, seen: Protocol) -> Result<usize, Box<Nowhere>> {
+    if table.looks_at_paths() {
+        let ambiguous = |reason| Box::new(Nowhere { reason, edge: table.edge(seen) });
+        let path = authority::normal_path(request.uri()).map_err(ambiguous)?;
+        if path != request.uri().path() {
+            let path = path.into_owned();
+            authority::set_path(request.uri_mut(), &path).map_err(ambiguous)?;
+        }
+    }
+    let parts = RequestParts {
+        method: request.method(),
+        path: request.uri().path(),
+        query: request.uri().query(),
+        headers: request.headers(),
+        authority: authority::named(request.uri(), request.headers()),
+    };
+    table.rule(Some(&parts), seen)
+}
+
+/// What is configured for a request, as far as it matters later.
+#[derive(Default)]
+struct Shaped {
+    clock: Option<Box<Clock>>,
+    filtered: Filtered,
+}
+
+/// An answer that comes without a backend.
+enum Early {
+    Given(Box<filters::Given>),
+    Refused(Refusal<'static>),
+}
+
+impl Early {
+    fn into_response(self, exchange: Exchange, to: Audience) -> Response<ResponseBody> {
+        match self {
+            Self::Given(given) => given.into_response(exchange, to),
+            Self::Refused(refusal) => refusal.respond(exchange, to),
+        }
+    }
+}
+
+impl From<Reason> for Early {
+    fn from(reason: Reason) -> Self {
+        Self::Refused(Refusal::of(reason))
+    }
+}
+
+/// What is done to a request before it is sent.
+struct Shaping<'a> {
+    plan: Option<&'a Plan>,
+    rule: Option<&'a RouteRule>,
+    choice: Option<&'a Choice>,
+    to: Audience,
+}
+
+impl Shaping<'_> {
+    async fn shape(
+        &self,
+        request: &mut Request<Incoming>,
+        exchange: &mut Exchange,
+        shaped: &mut Shaped,
+    ) -> Result<(), Early> {
+        self.limit(request, exchange, shaped);
+        let Some(plan) = self.plan else { return Ok(()) };
+        if plan.filters {
+            self.filter(request, shaped)?;
+        }
+        match &plan.fault {
+            Some(fault) => Box::pin(inject(fault, shaped.clock.as_deref_mut())).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Starts a clock where there is a limit.
+    fn limit(&self, request: &Request<Incoming>, exchange: &mut Exchange, shaped: &mut Shaped) {
+        let timeouts = self.plan.map(|plan| plan.timeouts).unwrap_or_default();
+        let given = if self.to.grpc { clock::of_grpc(request.headers()) } else { None };
+        let whole = [timeouts.request, timeouts.stream, given].into_iter().flatten().min();
+        if whole.is_none() && timeouts.idle.is_none() && timeouts.per_try.is_none() {
+            return;
+        }
+        let now = Instant::now();
+        let mut clock = Clock::until(whole.map(|time| exchange.started() + time), now);
+        if let Some(idle) = timeouts.idle {
+            clock.idle(idle, exchange.request_progress(), now);
+        }
+        shaped.clock = Some(Box::new(clock));
+    }
+
+    fn filter(&self, request: &mut Request<Incoming>, shaped: &mut Shaped) -> Result<(), Early> {
+        let Some(rule) = self.rule else { return Ok(()) };
+        let backend = self.choice.and_then(|choice| rule.backends.get(choice.backend));
+        let backend = backend.map(|backend| backend.filters.as_slice()).unwrap_or_default();
+        for filters in [rule.filters.as_slice(), backend] {
+            if let Some(given) = filters::request(rule, filters, request, &mut shaped.filtered)? {
+                return Err(Early::Given(Box::new(given)));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Delays or aborts a call, where chance wants it.
+async fn inject(fault: &Fault, clock: Option<&mut Clock>) -> Result<(), Early> {
+    if let Some((share, delay)) = fault.delay
+        && share.takes(fastrand::u64(..))
+        && within(clock, None, sleep(delay)).await.is_err()
+    {
+        return Err(Reason::RequestTimeout.into());
+    }
+    let Some((share, abort)) = fault.abort else { return Ok(()) };
+    if !share.takes(fastrand::u64(..)) {
+        return Ok(());
+    }
+    let injected = Refusal::of(Reason::FaultInjected);
+    Err(Early::Refused(match abort {
+        Abort::Http(status) => Refusal { status: StatusCode::from_u16(status).ok(), ..injected },
+        Abort::Grpc(status) => Refusal { grpc: Some(u16::from(status)), ..injected },
+    }))
+}
+
+fn respond(
+    answer: Answer,
+    asked: Option<(OnUpgrade, &Rc<Worker>)>,
+    mut exchange: Exchange,
+    shaped: Shaped,
+    filtered_by: Option<&RouteRule>,
+) -> Response<ResponseBody> {
+    let Answer { mut response, lease, reason, backend } = answer;
+    let version = response.version();
+    let stripped = headers::strip(response.headers_mut(), version);
+    exchange.head(response.status(), response.headers());
+    if let Some(reason) = reason {
+        exchange.because(reason);
+        response.headers_mut().insert(MESH_REASON, HeaderValue::from_static(reason.code()));
+    }
+    if let Some(rule) = filtered_by {
+        let of_backend = rule.backends.get(backend).map(|backend| backend.filters.as_slice());
+        for filters in [rule.filters.as_slice(), of_backend.unwrap_or_default()] {
+            filters::response(filters, &shaped.filtered, response.headers_mut());
+        }
+    }
+    match asked {
+        Some((caller, worker))
+            if response.status() == StatusCode::SWITCHING_PROTOCOLS && stripped.upgrade =>
+        {
+            let open = Open::count(worker, Direction::Outbound);
+            // Policy is the other side's.
+            upgrade::join(caller, response, lease, exchange, open, std::future::pending())
+        }
+        _ => response.map(|body| ResponseBody::upstream(body, lease, exchange, shaped.clock)),
+    }
+}

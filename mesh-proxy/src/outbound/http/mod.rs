@@ -1,0 +1,146 @@
+//! HTTP from the application: every request is routed and balanced for itself.
+
+mod attempt;
+mod filters;
+mod forward;
+mod mirror;
+
+use std::{cell::RefCell, net::SocketAddr, rc::Rc};
+
+use http::{Method, Request, Response, Version};
+use hyper::body::Incoming;
+use mesh_core::{
+    addr::PeerAddr, edge::Direction, name::Host, protocol::Protocol, reason::Reason, resource::DestinationKey,
+};
+use tokio::net::TcpStream;
+
+use super::destinations::Destination;
+use crate::{
+    detect::{Detected, Opening},
+    http::{
+        authority,
+        body::ResponseBody,
+        exchange::Exchange,
+        headers,
+        reply::{Audience, refuse},
+        serve,
+    },
+    net::Stream,
+    worker::Worker,
+};
+
+/// One connection of the application.
+pub(super) struct Caller {
+    worker: Rc<Worker>,
+    peer: SocketAddr,
+    /// Where all its requests go; None: each says it itself.
+    fixed: Option<Rc<Destination>>,
+    /// What the last request named, which the next one nearly always names again.
+    last: RefCell<Option<(Box<str>, Rc<Destination>)>>,
+}
+
+/// Why a request ends here, and what to say besides.
+struct Refusal {
+    reason: Reason,
+    detail: String,
+}
+
+impl From<Reason> for Refusal {
+    fn from(reason: Reason) -> Self {
+        Self { reason, detail: String::new() }
+    }
+}
+
+/// Serves a connection whose requests say where they go (explicit mode).
+pub(crate) async fn by_host(worker: &Rc<Worker>, stream: TcpStream, peer: PeerAddr) {
+    let detected = worker.detect(Direction::Outbound, Opening::new(stream), serve::HEAD_TIMEOUT).await;
+    let Some((detected, opening)) = detected else {
+        return;
+    };
+    let protocol = match detected {
+        Some(Detected::Http2) => Protocol::Http2,
+        Some(Detected::Http1) => Protocol::Http1,
+        // HTTP/1 answers 400 to what it cannot read.
+        Some(Detected::Other) => Protocol::Http1,
+        Some(Detected::MeshTls | Detected::ForeignTls) | None => {
+            return worker.refused(Direction::Outbound, Reason::BadRequest);
+        }
+    };
+    serve_http(worker, Stream::Tcp(opening.into_stream()), peer, None, protocol).await;
+}
+
+/// Serves a connection that speaks HTTP.
+pub(super) async fn serve_http(
+    worker: &Rc<Worker>,
+    stream: Stream,
+    peer: PeerAddr,
+    fixed: Option<Rc<Destination>>,
+    protocol: Protocol,
+) {
+    let caller = Rc::new(Caller { worker: Rc::clone(worker), peer: peer.0, fixed, last: RefCell::default() });
+    let handle = Rc::new(move |request| handle(Rc::clone(&caller), request));
+    if protocol == Protocol::Http1 {
+        serve::http1(worker, Direction::Outbound, stream, None, handle).await;
+    } else {
+        serve::http2(worker, Direction::Outbound, stream, None, handle).await;
+    }
+}
+
+async fn handle(caller: Rc<Caller>, request: Request<Incoming>) -> Response<ResponseBody> {
+    let worker = &caller.worker;
+    let seen = if request.version() == Version::HTTP_2 { Protocol::Http2 } else { Protocol::Http1 };
+    let to = Audience { trusted: true, grpc: headers::is_grpc(request.headers()) };
+    let destination = match caller.destination(&request) {
+        Ok(destination) => destination,
+        Err(refusal) => {
+            let exchange = caller.begin(worker.bare_edge(Direction::Outbound, seen), &request);
+            return refuse(exchange, refusal.reason, &refusal.detail, to);
+        }
+    };
+    let table = match destination.table(worker).await {
+        Ok(table) => table,
+        Err(reason) => {
+            let exchange = caller.begin(worker.bare_edge(Direction::Outbound, seen), &request);
+            return refuse(exchange, reason, "", to);
+        }
+    };
+    forward::forward(&caller, &table, request, seen, to).await
+}
+
+impl Caller {
+    fn begin(
+        &self,
+        edge: std::sync::Arc<crate::telemetry::EdgeStats>,
+        request: &Request<Incoming>,
+    ) -> Exchange {
+        let mut exchange = Exchange::begin(edge, request.method());
+        exchange.log_request(&self.worker.access_log, Direction::Outbound, Some(self.peer), request);
+        exchange
+    }
+
+    /// The destination that a request names.
+    fn destination(&self, request: &Request<Incoming>) -> Result<Rc<Destination>, Refusal> {
+        if request.method() == Method::CONNECT {
+            let detail = "CONNECT is not carried: declare a TCP upstream instead".to_owned();
+            return Err(Refusal { reason: Reason::BadRequest, detail });
+        }
+        let host = authority::host(request);
+        if let Some(fixed) = &self.fixed {
+            // The original destination decides; the head must still be unambiguous.
+            return host.map(|_| Rc::clone(fixed)).map_err(Refusal::from);
+        }
+        let host = host?;
+        if let Some((name, destination)) = &*self.last.borrow()
+            && **name == *host
+        {
+            return Ok(Rc::clone(destination));
+        }
+        let parsed: Host = host
+            .parse()
+            .map_err(|error| Refusal { reason: Reason::UnknownDestination, detail: format!("{error}") })?;
+        let destination = self.worker.destinations.get(&self.worker, &DestinationKey::Host(parsed))?;
+        destination.touch();
+        *self.last.borrow_mut() = Some((host.into(), Rc::clone(&destination)));
+        Ok(destination)
+    }
+}
