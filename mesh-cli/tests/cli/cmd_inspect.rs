@@ -125,6 +125,7 @@ policy:
     - shop/storefront
 ports:
 - appAddress: 127.77.66.4:9080
+  limits: []
   name: main
   port: 8080
   protocol: grpc
@@ -197,10 +198,10 @@ problems: []
     let output = run(controller.dir.path(), &["inspect", "svc", "catalog", "-o", "json"]);
     let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let backends = &document["ports"][0]["routes"][0]["backends"];
-    assert_eq!(
-        backends[0],
-        serde_json::json!({"service": "shop/catalog-v1:8080", "weight": 90, "invalid": false})
-    );
+    let plain = serde_json::json!({
+        "service": "shop/catalog-v1:8080", "weight": 90, "invalid": false, "filters": [], "spread": null
+    });
+    assert_eq!(backends[0], plain);
     assert_eq!(document["ports"][0]["endpoints"].as_array().unwrap().len(), 2);
 }
 
