@@ -186,6 +186,14 @@ impl ServiceRoutes {
 }
 
 impl RouteRule {
+    /// The filters of calls to one backend, by its index: the rule's own, then the backend's. None: of calls that have
+    /// no backend.
+    #[must_use]
+    pub fn filters_towards(&self, backend: Option<usize>) -> [&[Filter]; 2] {
+        let backend = backend.and_then(|at| self.backends.get(at));
+        [&self.filters, backend.map_or(&[], |backend| &backend.filters)]
+    }
+
     /// Its filters, and those of its backends.
     pub fn all_filters(&self) -> impl Iterator<Item = &Filter> {
         self.filters.iter().chain(self.backends.iter().flat_map(|backend| &backend.filters))

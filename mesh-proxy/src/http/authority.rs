@@ -1,13 +1,11 @@
 //! Which host a request names, and how its head is written for the next connection.
 
-use std::borrow::Cow;
-
 use http::{
-    HeaderMap, HeaderValue, Request, Uri, Version,
+    HeaderMap, HeaderValue, Method, Request, Uri, Version,
     header::{COOKIE, HOST},
     uri::{Authority, PathAndQuery, Scheme},
 };
-use mesh_core::{path, reason::Reason};
+use mesh_core::{matching::RequestParts, path, reason::Reason};
 
 use super::headers::only_host;
 use crate::pool::Wire;
@@ -35,12 +33,32 @@ pub(crate) fn named<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Option<&'a str>
     uri.authority().map(Authority::as_str).or_else(|| headers.get(HOST).and_then(|value| value.to_str().ok()))
 }
 
-/// The path in the one reading that everybody shares.
+/// What rules match on.
+pub(crate) fn parts<'a>(method: &'a Method, uri: &'a Uri, headers: &'a HeaderMap) -> RequestParts<'a> {
+    RequestParts { method, path: uri.path(), query: uri.query(), headers, authority: named(uri, headers) }
+}
+
+/// Writes the path in the one reading that everybody shares, so that what rules see is what is forwarded.
 ///
 /// # Errors
 /// [`Reason::PathAmbiguous`].
-pub(crate) fn normal_path(uri: &Uri) -> Result<Cow<'_, str>, Reason> {
-    path::normalise(uri.path()).map_err(|_| Reason::PathAmbiguous)
+pub(crate) fn normalise_path(uri: &mut Uri) -> Result<(), Reason> {
+    let path = path::normalise(uri.path()).map_err(|_| Reason::PathAmbiguous)?;
+    if path == uri.path() {
+        return Ok(());
+    }
+    let path = path.into_owned();
+    set_path(uri, &path)
+}
+
+/// A copy of a request's head.
+pub(crate) fn copy_head<B>(request: &Request<B>) -> Request<()> {
+    let mut head = Request::new(());
+    head.method_mut().clone_from(request.method());
+    head.uri_mut().clone_from(request.uri());
+    *head.version_mut() = request.version();
+    head.headers_mut().clone_from(request.headers());
+    head
 }
 
 /// Replaces the path, keeps the query.
@@ -202,10 +220,9 @@ mod tests {
     #[test]
     fn the_query_survives_a_new_path() {
         let mut uri: Uri = "http://catalog/a/../b?c=%2e".parse().unwrap();
-        let path = normal_path(&uri).unwrap().into_owned();
-        set_path(&mut uri, &path).unwrap();
+        normalise_path(&mut uri).unwrap();
         assert_eq!(uri, "http://catalog/b?c=%2e");
-        assert_eq!(normal_path(&"/a%2fb".parse().unwrap()), Err(Reason::PathAmbiguous));
+        assert_eq!(normalise_path(&mut "/a%2fb".parse().unwrap()), Err(Reason::PathAmbiguous));
     }
 
     proptest! {

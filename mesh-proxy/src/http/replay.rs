@@ -13,6 +13,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::{
+    authority::copy_head,
     body::{BodyError, RequestBody},
     exchange::Progress,
 };
@@ -216,12 +217,7 @@ impl Spare {
             None => None,
             Some(replay) => Some(replay.spare()?),
         };
-        let mut head = Request::new(());
-        head.method_mut().clone_from(request.method());
-        head.uri_mut().clone_from(request.uri());
-        *head.version_mut() = request.version();
-        head.headers_mut().clone_from(request.headers());
-        Some(Box::new(Self { head: Some(head), body }))
+        Some(Box::new(Self { head: Some(copy_head(request)), body }))
     }
 
     /// Whether all of the body is still there.

@@ -9,9 +9,7 @@ use std::{
 
 use http::{HeaderValue, Request, Response, StatusCode, Version, header::HOST, request::Parts};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
-use mesh_core::{
-    config::WorkloadConfig, edge::Direction, matching::RequestParts, protocol::Protocol, reason::Reason,
-};
+use mesh_core::{config::WorkloadConfig, edge::Direction, protocol::Protocol, reason::Reason};
 
 use super::port::Callee;
 use crate::{
@@ -192,19 +190,9 @@ impl Server {
         // One configuration for all of it. Listeners stand only once there is one; without one nothing is let in.
         let config = callee.worker.workload().ok_or_else(|| refused(Reason::DiscoveryUnavailable))?;
         if config.policy.looks_at_paths(callee.port) {
-            let path = authority::normal_path(request.uri()).map_err(refused)?;
-            if path != request.uri().path() {
-                let path = path.into_owned();
-                authority::set_path(request.uri_mut(), &path).map_err(refused)?;
-            }
+            authority::normalise_path(request.uri_mut()).map_err(refused)?;
         }
-        let parts = RequestParts {
-            method: request.method(),
-            path: request.uri().path(),
-            query: request.uri().query(),
-            headers: request.headers(),
-            authority: authority::named(request.uri(), request.headers()),
-        };
+        let parts = authority::parts(request.method(), request.uri(), request.headers());
         let decided = callee.decide_by(&config, Some(&parts), self.seen);
         match decided.verdict {
             Ok(()) => Ok(Entered { edge: decided.edge, limits: self.limits(&config) }),
@@ -227,10 +215,7 @@ struct Asked {
 
 impl Asked {
     fn by(server: &Rc<Server>, request: &mut Request<Incoming>) -> Self {
-        let mut again = Request::new(());
-        *again.method_mut() = request.method().clone();
-        *again.uri_mut() = request.uri().clone();
-        *again.headers_mut() = request.headers().clone();
+        let again = authority::copy_head(request);
         let caller = upgrade::requested(request);
         Self { server: Rc::clone(server), caller, request: again.into_parts().0 }
     }
@@ -248,13 +233,7 @@ async fn ended(server: Rc<Server>, request: Parts) -> Reason {
 async fn revoked(server: &Server, request: &Parts) -> Reason {
     let callee = &server.callee;
     let mut changes = callee.worker.workload_changes();
-    let parts = RequestParts {
-        method: &request.method,
-        path: request.uri.path(),
-        query: request.uri.query(),
-        headers: &request.headers,
-        authority: authority::named(&request.uri, &request.headers),
-    };
+    let parts = authority::parts(&request.method, &request.uri, &request.headers);
     loop {
         // At once too: policy may have changed since the request was let in.
         if let Err(reason) = callee.decide(Some(&parts), server.seen).verdict {

@@ -95,12 +95,12 @@ pub(super) async fn send(
     mut clock: Option<&mut Clock>,
 ) -> Result<Answer, Reason> {
     let mut seen: Vec<Rc<EndpointState>> = Vec::new();
+    let method = request.method().clone();
     loop {
-        let method = request.method().clone();
-        let Tried { outcome, again } =
-            call.attempt(&choice, request, exchange, clock.as_deref_mut(), seen.len()).await;
-        let Some((failed, again)) = again else { return outcome };
         let done = seen.len() as u32;
+        let tried = call.attempt(&choice, request, &method, exchange, clock.as_deref_mut(), done);
+        let Tried { outcome, again } = tried.await;
+        let Some((failed, again)) = again else { return outcome };
         if !again.is_usable() || !retry::again(call.retry(), failed, &method, done) {
             return outcome;
         }
@@ -152,9 +152,10 @@ impl Call<'_> {
         &self,
         choice: &Choice,
         mut request: Request<RequestBody>,
+        method: &Method,
         exchange: &mut Exchange,
         mut clock: Option<&mut Clock>,
-        retries: usize,
+        retries: u32,
     ) -> Tried {
         let secured = choice.endpoint.endpoint.identity.is_some();
         let epoch = match secured {
@@ -185,7 +186,6 @@ impl Call<'_> {
         if let Some(clock) = &mut clock {
             clock.tell(request.headers_mut(), self.grpc, secured);
         }
-        let method = request.method().clone();
         let timeouts = self.plan.map(|plan| plan.timeouts).unwrap_or_default();
         let trial = timeouts.per_try.map(|time| Instant::now() + time);
         let terms =
@@ -221,8 +221,7 @@ impl Call<'_> {
             choice.edge.connection();
         }
         let unprocessed = secured && headers::is_unprocessed(response.headers());
-        let retries = retries as u32;
-        let failed = spare.is_some().then(|| self.dislikes(&response, reason, unprocessed, &method, retries));
+        let failed = spare.is_some().then(|| self.dislikes(&response, reason, unprocessed, method, retries));
         let again = failed.flatten().and_then(|failed| Some((failed, Again::Spare(spare?))));
         Tried { outcome: Ok(Answer { response, lease, reason, backend: choice.backend }), again }
     }

@@ -6,7 +6,6 @@ use http::{HeaderValue, Request, Response, StatusCode, header::EXPECT};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use mesh_core::{
     edge::Direction,
-    matching::RequestParts,
     protocol::Protocol,
     reason::Reason,
     route::RouteRule,
@@ -87,8 +86,7 @@ pub(super) async fn forward(
     let plain = asked.is_some() || request.headers().contains_key(EXPECT);
     let mut request = request.map(|body| RequestBody::new(body, &mut exchange));
     if let Some(rule) = plan.filter(|plan| plan.mirrors && asked.is_none()).and_then(|_| table.route(rule)) {
-        let backend = rule.backends.get(choice.backend).map(|backend| backend.filters.as_slice());
-        for filters in [rule.filters.as_slice(), backend.unwrap_or_default()] {
+        for filters in rule.filters_towards(Some(choice.backend)) {
             mirror::copy(worker, table, filters, &mut request, seen);
         }
     }
@@ -110,19 +108,9 @@ pub(super) async fn forward(
 fn route(table: &Table, request: &mut Request<Incoming>, seen: Protocol) -> Result<usize, Box<Nowhere>> {
     if table.looks_at_paths() {
         let ambiguous = |reason| Box::new(Nowhere { reason, edge: table.edge(seen) });
-        let path = authority::normal_path(request.uri()).map_err(ambiguous)?;
-        if path != request.uri().path() {
-            let path = path.into_owned();
-            authority::set_path(request.uri_mut(), &path).map_err(ambiguous)?;
-        }
+        authority::normalise_path(request.uri_mut()).map_err(ambiguous)?;
     }
-    let parts = RequestParts {
-        method: request.method(),
-        path: request.uri().path(),
-        query: request.uri().query(),
-        headers: request.headers(),
-        authority: authority::named(request.uri(), request.headers()),
-    };
+    let parts = authority::parts(request.method(), request.uri(), request.headers());
     table.rule(Some(&parts), seen)
 }
 
@@ -198,9 +186,7 @@ impl Shaping<'_> {
 
     fn filter(&self, request: &mut Request<Incoming>, shaped: &mut Shaped) -> Result<(), Early> {
         let Some(rule) = self.rule else { return Ok(()) };
-        let backend = self.choice.and_then(|choice| rule.backends.get(choice.backend));
-        let backend = backend.map(|backend| backend.filters.as_slice()).unwrap_or_default();
-        for filters in [rule.filters.as_slice(), backend] {
+        for filters in rule.filters_towards(self.choice.map(|choice| choice.backend)) {
             if let Some(given) = filters::request(rule, filters, request, &mut shaped.filtered)? {
                 return Err(Early::Given(Box::new(given)));
             }
@@ -244,8 +230,7 @@ fn respond(
         response.headers_mut().insert(MESH_REASON, HeaderValue::from_static(reason.code()));
     }
     if let Some(rule) = filtered_by {
-        let of_backend = rule.backends.get(backend).map(|backend| backend.filters.as_slice());
-        for filters in [rule.filters.as_slice(), of_backend.unwrap_or_default()] {
+        for filters in rule.filters_towards(Some(backend)) {
             filters::response(filters, &shaped.filtered, response.headers_mut());
         }
     }

@@ -40,11 +40,7 @@ pub(super) fn copy(
         }
         let Some(copying) = Copying::begin(worker) else { continue };
         let Some(endpoint) = table.mirror(worker, &mirror.service) else { continue };
-        let mut head = Request::new(());
-        head.method_mut().clone_from(request.method());
-        head.uri_mut().clone_from(request.uri());
-        *head.version_mut() = request.version();
-        head.headers_mut().clone_from(request.headers());
+        let head = authority::copy_head(request);
         let own = Rc::clone(worker);
         let send = move |body| {
             tokio::task::spawn_local(copying.send(own, endpoint, head.map(|()| body), seen));
