@@ -23,5 +23,4 @@ pub mod reason;
 pub mod resilience;
 pub mod resource;
 pub mod route;
-pub mod server_name;
 pub mod settings;

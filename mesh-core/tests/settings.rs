@@ -2,6 +2,7 @@
 
 use http::{HeaderMap, Method};
 use mesh_core::{
+    balance::hash::hash,
     matching::{Pattern, RequestMatch, RequestParts, ValueMatch},
     settings::Share,
 };
@@ -20,21 +21,9 @@ proptest! {
 
 #[test]
 fn a_share_is_what_it_says() {
-    let mut random = fastrand_like();
-    let taken = (0..100_000).filter(|_| Share::of(25, 100).takes(random())).count();
+    let random = |n: &u64| hash(&n.to_be_bytes(), 0);
+    let taken = (0..100_000).filter(|n| Share::of(25, 100).takes(random(n))).count();
     assert!((24_000..26_000).contains(&taken), "{taken}");
-}
-
-/// SplitMix64: uniform enough to count with.
-fn fastrand_like() -> impl FnMut() -> u64 {
-    let mut state = 7_u64;
-    move || {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
 }
 
 #[test]

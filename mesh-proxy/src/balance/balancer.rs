@@ -79,12 +79,6 @@ impl Balancer {
         }
     }
 
-    /// How calls are spread; None: by load.
-    #[cfg(test)]
-    pub(super) fn settings(&self) -> Option<&BackendSettings> {
-        self.settings.as_deref()
-    }
-
     /// All endpoints.
     pub(crate) fn endpoints(&self) -> &[Rc<EndpointState>] {
         &self.endpoints

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use super::{Application, Arrangement, Protocol, Way, socket, wait_for_ports, write};
+use super::{Application, Arrangement, pair, write};
 use crate::bench::process::Process;
 
 /// The pair's name in reports.
@@ -17,25 +17,13 @@ const SERVER: &str = "127.9.2.3";
 
 /// Starts both HAProxies.
 pub(super) fn start(program: &Path, folder: &Path, application: &Application) -> Result<Arrangement> {
-    let start = |name, config: &str| -> Result<Process> {
+    pair(NAME, CLIENT, SERVER, |side| {
+        let config = if side == "inbound" { INBOUND } else { OUTBOUND };
+        let name = format!("{NAME}-{side}");
         let file = write(folder, &format!("{name}.cfg"), config, Some(application))?;
         let mut command = Command::new(program);
         // In the foreground, without a master beside it.
         command.arg("-db").arg("-f").arg(&file);
-        Process::start(name, folder, &mut command)
-    };
-    let mut server = start("haproxy-inbound", INBOUND)?;
-    wait_for_ports(&mut server, SERVER, &[15006, 15007, 15008])?;
-    let mut client = start("haproxy-outbound", OUTBOUND)?;
-    wait_for_ports(&mut client, CLIENT, &[15001, 15002, 15003, 15004])?;
-    let way = |protocol, port| Ok(Way::new(protocol, socket(CLIENT, port)?, "server", &[0, 1]));
-    let ways: Result<_> = [
-        way(Protocol::Http1, 15001),
-        way(Protocol::Http1OverHttp2, 15002),
-        way(Protocol::Grpc, 15003),
-        way(Protocol::Tcp, 15004),
-    ]
-    .into_iter()
-    .collect();
-    Ok(Arrangement { name: NAME, processes: vec![client, server], ways: ways?, authorises: true })
+        Process::start(&name, folder, &mut command)
+    })
 }

@@ -137,6 +137,30 @@ fn direct(application: &Application) -> Arrangement {
     Arrangement { name: "direct", processes: Vec::new(), ways, authorises: false }
 }
 
+/// Two proxies at `client` and `server` that are configured from files, all on the same ports. `start` starts the side with
+/// this name.
+fn pair(
+    name: &'static str,
+    client: &str,
+    server: &str,
+    start: impl Fn(&str) -> Result<Process>,
+) -> Result<Arrangement> {
+    let mut inbound = start("inbound")?;
+    wait_for_ports(&mut inbound, server, &[15006, 15007, 15008])?;
+    let mut outbound = start("outbound")?;
+    wait_for_ports(&mut outbound, client, &[15001, 15002, 15003, 15004])?;
+    let way = |protocol, port| Ok(Way::new(protocol, socket(client, port)?, "server", &[0, 1]));
+    let ways: Result<_> = [
+        way(Protocol::Http1, 15001),
+        way(Protocol::Http1OverHttp2, 15002),
+        way(Protocol::Grpc, 15003),
+        way(Protocol::Tcp, 15004),
+    ]
+    .into_iter()
+    .collect();
+    Ok(Arrangement { name, processes: vec![outbound, inbound], ways: ways?, authorises: true })
+}
+
 /// Writes `text` as `name` in the folder, with what stands for the folder and the application filled in.
 fn write(folder: &Path, name: &str, text: &str, application: Option<&Application>) -> Result<PathBuf> {
     let mut text = text.replace("FOLDER", &folder.to_string_lossy());
