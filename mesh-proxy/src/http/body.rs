@@ -99,14 +99,14 @@ pub(crate) struct RequestBody {
 enum Inner {
     /// There never was one.
     Nothing,
-    Incoming(hyper::body::Incoming),
+    Incoming(Incoming),
     /// One that may be sent again.
     Replay(Replay),
 }
 
 impl RequestBody {
     /// Wraps the body that came; its bytes count for `exchange`.
-    pub(crate) fn new(inner: hyper::body::Incoming, exchange: &mut Exchange) -> Self {
+    pub(crate) fn new(inner: Incoming, exchange: &mut Exchange) -> Self {
         let progress = (!inner.is_end_stream()).then(|| exchange.request_progress());
         Self { inner: Inner::Incoming(inner), progress, gate: None, patience: None }
     }
@@ -176,7 +176,7 @@ impl Body for RequestBody {
                 if let Some(progress) = &this.progress {
                     progress.note(&frame);
                 }
-                frame.map(|frame| frame.map_err(BodyError::from))
+                frame
             }),
             // It notes for itself.
             Inner::Replay(replay) => replay.poll_frame(cx),
@@ -215,7 +215,7 @@ impl Body for RequestBody {
 
 impl Progress {
     /// Notes what came of a body.
-    pub(super) fn note(&self, frame: &Option<Result<Frame<Bytes>, hyper::Error>>) {
+    pub(super) fn note(&self, frame: &Option<Result<Frame<Bytes>, BodyError>>) {
         match frame {
             Some(Ok(frame)) => {
                 let count = frame.data_ref().map_or(0, Bytes::remaining) as u64;
@@ -251,7 +251,8 @@ impl Patience {
 }
 
 /// What the caller did wrong when its body breaks: chunks that are none are no body; others just end.
-fn fault(error: &hyper::Error) -> Reason {
+fn fault(error: &BodyError) -> Reason {
+    let BodyError::Hyper(error) = error else { return Reason::ClientDisconnected };
     let kind = error.source().and_then(|source| source.downcast_ref()).map(io::Error::kind);
     match kind {
         Some(io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData) => Reason::BadRequest,

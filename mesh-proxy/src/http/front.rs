@@ -3,11 +3,10 @@
 use std::{future::Future, rc::Rc};
 
 use http::{HeaderValue, Request, Response, Version, header::CONNECTION};
-use hyper::body::Incoming;
 use mesh_core::{edge::Direction, protocol::Protocol};
 
 use super::{
-    body::ResponseBody,
+    body::{Incoming, ResponseBody},
     check,
     exchange::Exchange,
     headers,

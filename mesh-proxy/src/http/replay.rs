@@ -10,11 +10,10 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, Request};
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 
 use super::{
     authority::copy_head,
-    body::{BodyError, RequestBody},
+    body::{BodyError, Incoming, RequestBody},
     exchange::Progress,
 };
 
@@ -123,7 +122,7 @@ impl Replay {
             }
             Some(Err(error)) => {
                 shared.lose();
-                Poll::Ready(Some(Err(error.into())))
+                Poll::Ready(Some(Err(error)))
             }
             None => {
                 (shared.ended, self.trailers_read) = (true, true);

@@ -7,7 +7,6 @@ use std::{
 
 use http::{HeaderValue, Request, Response, StatusCode, Version, header::CONNECTION};
 use hyper::{
-    body::Incoming,
     server::conn::{http1, http2},
     service::service_fn,
 };
@@ -17,7 +16,7 @@ use tokio::time::sleep;
 
 use super::{
     LocalExecutor,
-    body::ResponseBody,
+    body::{Incoming, ResponseBody},
     front::{Front, answer},
     heard::Heard,
     watch::Watched,
@@ -54,8 +53,8 @@ pub(crate) async fn http1<H, F>(
     let told = Rc::new(Cell::new(false));
     let tell = Rc::clone(&told);
     let front = Front::new(worker, direction, &io);
-    let service = service_fn(move |request| {
-        let response = front.admit(request).map(|request| handle(request));
+    let service = service_fn(move |request: Request<hyper::body::Incoming>| {
+        let response = front.admit(request.map(Incoming::Hyper)).map(|request| handle(request));
         let told = Rc::clone(&told);
         async move {
             let mut response = answer(response).await;
@@ -108,8 +107,8 @@ pub(crate) async fn http2<H, F>(
     // In a box: rarely polled, and small without it.
     let ending = Box::pin(worker.ending(direction, caller));
     let front = Front::new(worker, direction, &io);
-    let service = service_fn(move |request| {
-        let response = front.admit(request).map(|request| handle(request));
+    let service = service_fn(move |request: Request<hyper::body::Incoming>| {
+        let response = front.admit(request.map(Incoming::Hyper)).map(|request| handle(request));
         async move { Ok::<_, Infallible>(answer(response).await) }
     });
     let watched = Watched::new(io, worker, direction);

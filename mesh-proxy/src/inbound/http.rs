@@ -8,14 +8,14 @@ use std::{
 };
 
 use http::{HeaderValue, Request, Response, StatusCode, Version, header::HOST, request::Parts};
-use hyper::{body::Incoming, upgrade::OnUpgrade};
+use hyper::upgrade::OnUpgrade;
 use mesh_core::{config::WorkloadConfig, edge::Direction, protocol::Protocol, reason::Reason};
 
 use super::port::Callee;
 use crate::{
     http::{
         authority,
-        body::{self, RequestBody, ResponseBody},
+        body::{Incoming, RequestBody, ResponseBody},
         clock::{self, Clock, within},
         exchange::{Exchange, Held},
         headers::{self, MESH_CLIENT_ID},
@@ -255,7 +255,7 @@ fn app_reason(failure: &Failure) -> Reason {
 }
 
 fn respond(
-    mut response: Response<body::Incoming>,
+    mut response: Response<Incoming>,
     lease: Lease,
     asked: Option<Asked>,
     mut exchange: Exchange,

@@ -3,7 +3,7 @@
 use std::{rc::Rc, sync::Arc, time::Instant};
 
 use http::{HeaderValue, Request, Response, StatusCode, header::EXPECT};
-use hyper::{body::Incoming, upgrade::OnUpgrade};
+use hyper::upgrade::OnUpgrade;
 use mesh_core::{
     edge::Direction,
     protocol::Protocol,
@@ -23,7 +23,7 @@ use crate::{
     balance::Affinity,
     http::{
         authority,
-        body::{RequestBody, ResponseBody},
+        body::{Incoming, RequestBody, ResponseBody},
         clock::{self, Clock, within},
         exchange::Exchange,
         headers::{self, MESH_REASON},

@@ -8,7 +8,6 @@ mod mirror;
 use std::{cell::RefCell, net::SocketAddr, rc::Rc};
 
 use http::{Method, Request, Response, Version};
-use hyper::body::Incoming;
 use mesh_core::{
     addr::PeerAddr, edge::Direction, name::Host, protocol::Protocol, reason::Reason, resource::DestinationKey,
 };
@@ -19,7 +18,7 @@ use crate::{
     detect::{Detected, Opening},
     http::{
         authority,
-        body::ResponseBody,
+        body::{Incoming, ResponseBody},
         exchange::Exchange,
         headers,
         reply::{Audience, refuse},
