@@ -33,7 +33,7 @@ use crate::{
     limits::Shared,
     listeners::Listeners,
     outbound::{Destinations, Services},
-    pool::Upstream,
+    pool::{SWEEP, Upstream},
     telemetry::{EdgeStats, Shard, access_log::AccessLog},
     tls::TlsEpoch,
 };
@@ -41,8 +41,6 @@ use crate::{
 pub(crate) use self::accept::Open;
 use self::latest::Latest;
 
-/// How often idle connections and unused destinations are looked for.
-const SWEEP: Duration = Duration::from_secs(2);
 /// How long connections to the application stay idle: common servers close them after 5 s.
 const KEEP_APP_IDLE: Duration = Duration::from_secs(4);
 /// How long connections to an address of the application are kept that nobody calls.
@@ -217,7 +215,7 @@ impl Worker {
     fn sweep(&self) {
         let now = Instant::now();
         self.destinations.sweep(now);
-        self.endpoints.sweep(now);
+        self.endpoints.sweep(now, self.tls().as_deref());
         sweep_apps(&mut self.apps.borrow_mut(), now);
     }
 }
@@ -225,7 +223,7 @@ impl Worker {
 /// Closes what was idle for too long, and forgets addresses that no connection has used for a while.
 fn sweep_apps(apps: &mut HashMap<SocketAddr, App>, now: Instant) {
     apps.retain(|_, app| {
-        app.upstream.sweep(now);
+        app.upstream.sweep(now, None);
         if Rc::strong_count(&app.upstream) > 1 {
             app.used = now;
         }

@@ -4,5 +4,6 @@ pub mod breaker;
 pub mod budget;
 pub mod concurrency;
 pub mod deadline;
+pub mod keep;
 pub mod rate;
 pub mod retry;

@@ -31,6 +31,7 @@ pub(crate) use self::{
 use crate::{
     pool::Upstream,
     telemetry::{LeftOut, Shard},
+    tls::TlsEpoch,
 };
 
 /// How long connections to peers stay idle: shorter than peers wait for a request's head.
@@ -139,10 +140,10 @@ impl Endpoints {
     }
 
     /// Forgets endpoints that nobody uses, and closes idle connections of the others.
-    pub(crate) fn sweep(&self, now: Instant) {
+    pub(crate) fn sweep(&self, now: Instant, epoch: Option<&TlsEpoch>) {
         self.known.borrow_mut().retain(|_, state| match state.upgrade() {
             Some(state) => {
-                state.upstream.sweep(now);
+                state.upstream.sweep(now, epoch);
                 true
             }
             None => false,

@@ -41,7 +41,7 @@ fn an_endpoint_keeps_its_state_and_another_identity_is_another_endpoint() {
     assert!(Rc::ptr_eq(&first, &endpoints.get(&endpoint(1, "a"))));
     assert!(!Rc::ptr_eq(&first, &endpoints.get(&endpoint(1, "b"))));
     drop(first);
-    endpoints.sweep(Instant::now());
+    endpoints.sweep(Instant::now(), None);
     assert!(endpoints.known.borrow().is_empty());
 }
 

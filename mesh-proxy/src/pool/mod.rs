@@ -35,6 +35,9 @@ use crate::{
     tls::TlsEpoch,
 };
 
+/// How often all connections are looked through.
+pub(crate) const SWEEP: Duration = Duration::from_secs(1);
+
 /// How HTTP travels on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wire {
@@ -198,9 +201,9 @@ impl Upstream {
         }
     }
 
-    /// Closes what was idle for too long.
-    pub(crate) fn sweep(&self, now: Instant) {
-        self.h1.sweep(now, self.keep_idle);
+    /// Closes what was idle for too long, or was made under another certificate than the newest.
+    pub(crate) fn sweep(&self, now: Instant, epoch: Option<&TlsEpoch>) {
+        self.h1.sweep(now, SWEEP, self.generation(epoch));
         self.h2.sweep();
         self.h1_over_h2.sweep();
     }

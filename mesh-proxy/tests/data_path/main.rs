@@ -16,6 +16,7 @@ mod framing;
 mod hellos;
 mod http1;
 mod http2;
+mod keep_alive;
 mod limits;
 mod mesh;
 mod policy;

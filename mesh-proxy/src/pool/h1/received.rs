@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 
-use super::Connection;
+use super::idle::Connection;
 use crate::{
     http::{
         body::{BodyError, Incoming, RequestBody},
