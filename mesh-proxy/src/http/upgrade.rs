@@ -5,7 +5,7 @@ use std::future::Future;
 use http::{Request, Response};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use mesh_core::reason::Reason;
+use mesh_core::{reason::Reason, settings::Timeouts};
 
 use super::{
     body::{Incoming, ResponseBody},
@@ -15,6 +15,7 @@ use crate::{
     net::{
         Prefixed, Stream,
         copy::{Counts, bidirectional},
+        overtime::overtime,
     },
     pool::Lease,
     worker::Open,
@@ -25,14 +26,16 @@ pub(crate) fn requested<B>(request: &mut Request<B>) -> OnUpgrade {
     hyper::upgrade::on(request)
 }
 
-/// Answers 101 and joins both connections, until they end or `revoked` returns. The exchange ends with them, and with
-/// it `open`: limits hold for them and a drain waits for them, as for any connection.
+/// Answers 101 and joins both connections, until they end, `revoked` returns, or they are silent or stand for longer than
+/// `timeouts` allow. The exchange ends with them, and with it `open`: limits hold for them and a drain waits for them, as
+/// for any connection.
 pub(crate) fn join(
     caller: OnUpgrade,
     response: Response<Incoming>,
     lease: Lease,
     exchange: Exchange,
     open: Open,
+    timeouts: Timeouts,
     revoked: impl Future<Output = Reason> + 'static,
 ) -> Response<ResponseBody> {
     let (response, body) = response.into_parts();
@@ -47,7 +50,7 @@ pub(crate) fn join(
         reason: Some(Reason::ShuttingDown),
         _held: (lease, open),
     };
-    tokio::task::spawn_local(carry(caller, upstream, tunnel, revoked));
+    tokio::task::spawn_local(carry(caller, upstream, tunnel, timeouts, revoked));
     Response::from_parts(response, ResponseBody::none())
 }
 
@@ -55,6 +58,7 @@ async fn carry(
     caller: OnUpgrade,
     upstream: Option<Prefixed<Stream>>,
     mut tunnel: Tunnel,
+    timeouts: Timeouts,
     revoked: impl Future<Output = Reason>,
 ) {
     let (Ok(caller), Some(mut upstream)) = (caller.await, upstream) else {
@@ -70,6 +74,7 @@ async fn carry(
             None
         }
         reason = revoked => Some(reason),
+        reason = overtime(timeouts, &tunnel.counts) => Some(reason),
     };
 }
 

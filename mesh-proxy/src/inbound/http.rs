@@ -9,7 +9,9 @@ use std::{
 
 use http::{HeaderValue, Request, Response, StatusCode, Version, header::HOST, request::Parts};
 use hyper::upgrade::OnUpgrade;
-use mesh_core::{config::WorkloadConfig, edge::Direction, protocol::Protocol, reason::Reason};
+use mesh_core::{
+    config::WorkloadConfig, edge::Direction, protocol::Protocol, reason::Reason, settings::Timeouts,
+};
 
 use super::port::Callee;
 use crate::{
@@ -269,7 +271,9 @@ fn respond(
         Some(asked) if response.status() == StatusCode::SWITCHING_PROTOCOLS && stripped.upgrade => {
             let open = Open::count(&asked.server.callee.worker, Direction::Inbound);
             let revoked = ended(asked.server, asked.request);
-            upgrade::join(asked.caller, response, lease, exchange, open, revoked)
+            // Limits of time are the caller's.
+            let timeouts = Timeouts::default();
+            upgrade::join(asked.caller, response, lease, exchange, open, timeouts, revoked)
         }
         _ => response.map(|body| ResponseBody::upstream(body, lease, exchange, clock)),
     }

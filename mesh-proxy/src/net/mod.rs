@@ -3,6 +3,7 @@
 pub(crate) mod copy;
 pub(crate) mod dial;
 pub(crate) mod original;
+pub(crate) mod overtime;
 pub(crate) mod own;
 mod stream;
 

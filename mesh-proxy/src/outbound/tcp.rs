@@ -1,12 +1,6 @@
 //! Bytes from the application, carried without being looked into.
 
-use std::{
-    future::Future,
-    net::SocketAddr,
-    rc::Rc,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{future::Future, net::SocketAddr, rc::Rc, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use mesh_core::{
@@ -15,10 +9,11 @@ use mesh_core::{
     name::Host,
     protocol::{MeshAlpn, Protocol},
     reason::Reason,
+    resilience::breaker::{Counted as InUse, Kind as Breaks},
     resource::DestinationKey,
     settings::Timeouts,
 };
-use tokio::{net::TcpStream, time::sleep};
+use tokio::net::TcpStream;
 
 use super::{
     destinations::Destination,
@@ -31,6 +26,7 @@ use crate::{
         Stream,
         copy::{Counts, bidirectional_after},
         dial::dial,
+        overtime::overtime,
     },
     pool::Terms,
     telemetry::{EdgeStats, Outcome, access_log::Entry},
@@ -38,8 +34,6 @@ use crate::{
     worker::Worker,
 };
 
-/// A limit that nobody lives to see.
-const FOREVER: Duration = Duration::from_secs(365 * 86_400);
 /// Endpoints that are tried for one connection.
 const ATTEMPTS: usize = 3;
 
@@ -83,7 +77,8 @@ pub(super) async fn pass_through(
         match Box::pin(dial(original, None)).await {
             Ok(stream) => {
                 let timeouts = Timeouts::default();
-                Ok(Connected { stream, credentials: None, edge, address, flight: None, timeouts })
+                let held = (None, None);
+                Ok(Connected { stream, credentials: None, edge, address, timeouts, held })
             }
             Err(reason) => Err(Box::new((reason, edge, Some(address)))),
         }
@@ -143,10 +138,13 @@ struct Connected {
     credentials: Option<Credentials>,
     edge: Arc<EdgeStats>,
     address: SocketAddr,
-    /// The load that it puts on an endpoint.
-    flight: Option<Flight>,
     timeouts: Timeouts,
+    held: Held,
 }
+
+/// What a connection has in use as long as it stands: the load that it puts on an endpoint, and one of the connections
+/// that the Service may have.
+type Held = (Option<Flight>, Option<InUse>);
 
 impl AsMut<Stream> for Connected {
     fn as_mut(&mut self) -> &mut Stream {
@@ -177,6 +175,10 @@ async fn connect(worker: &Rc<Worker>, table: &Table, peer: PeerAddr) -> Result<C
     let mut choice = table
         .choose(None, Protocol::Opaque, Some(peer.0.ip()), None)
         .map_err(|none| Box::new((none.reason, none.edge, None)))?;
+    let timeouts = match table.kind() {
+        Kind::Service(routes) => routes.opaque_timeouts(),
+        Kind::Passthrough | Kind::Unknown(_) => Timeouts::default(),
+    };
     let mut attempt = 1;
     loop {
         let endpoint = Rc::clone(&choice.endpoint);
@@ -189,21 +191,22 @@ async fn connect(worker: &Rc<Worker>, table: &Table, peer: PeerAddr) -> Result<C
                 Err(reason) => return Err(refused(choice.edge, reason)),
             },
         };
+        let terms =
+            Terms { epoch: epoch.as_deref(), connect: timeouts.connect, circuit: choice.circuit.as_deref() };
+        // That it is full is no reason to fill others.
+        let counted =
+            terms.take(Breaks::Connections).map_err(|reason| refused(Arc::clone(&choice.edge), reason))?;
         let mut flight = Flight::start(&endpoint);
-        match endpoint.upstream.connect(MeshAlpn::Tcp, &Terms::usual(epoch.as_deref())).await {
+        match endpoint.upstream.connect(MeshAlpn::Tcp, &terms).await {
             Ok(stream) => {
                 let credentials = epoch.and_then(|epoch| stream.callee(epoch.roots_hash));
                 flight.answered();
-                let (edge, flight) = (choice.edge, Some(flight));
-                let timeouts = match table.kind() {
-                    Kind::Service(routes) => routes.opaque_timeouts(),
-                    Kind::Passthrough | Kind::Unknown(_) => Timeouts::default(),
-                };
-                return Ok(Connected { stream, credentials, edge, address, flight, timeouts });
+                let (edge, held) = (choice.edge, (Some(flight), counted));
+                return Ok(Connected { stream, credentials, edge, address, timeouts, held });
             }
             Err(reason) => {
                 flight.failed();
-                drop(flight);
+                drop((flight, counted));
                 attempt += 1;
                 choice = match table.choose(None, Protocol::Opaque, Some(peer.0.ip()), Some(&endpoint)) {
                     Ok(other) if attempt <= ATTEMPTS && !Rc::ptr_eq(&other.endpoint, &endpoint) => other,
@@ -218,12 +221,12 @@ async fn connect(worker: &Rc<Worker>, table: &Table, peer: PeerAddr) -> Result<C
 async fn relay(worker: &Worker, opening: Opening, (server, said): Server, peer: PeerAddr, began: Instant) {
     let server_name = if worker.access_log.enabled() { opening.server_name() } else { None };
     match server {
-        Ok(Connected { stream, credentials, edge, address, flight, timeouts }) => {
+        Ok(Connected { stream, credentials, edge, address, timeouts, held }) => {
             edge.connection();
             let ended = Ended { worker, edge, peer, upstream: Some(address), server_name, began };
             let caller = Stream::Tcp(opening.into_stream());
             copy(caller, (stream, said), credentials, timeouts, ended).await;
-            drop(flight);
+            drop(held);
         }
         Err(refused) => {
             let (reason, edge, upstream) = *refused;
@@ -251,34 +254,6 @@ async fn copy(
         reason = overtime(timeouts, counted.counts) => Some(reason),
     };
     counted.finish(reason);
-}
-
-/// Returns when a limit is reached. Without one, that is never: a peer whose host is gone is noticed by keep-alives,
-/// and a connection that both ends hold open may be silent for as long as they like.
-async fn overtime(timeouts: Timeouts, counts: &Counts) -> Reason {
-    if timeouts.idle.is_none() && timeouts.stream.is_none() {
-        return std::future::pending().await;
-    }
-    // In a box: rare, and it would otherwise be part of every connection.
-    Box::pin(async {
-        tokio::select! {
-            () = idle(timeouts.idle.unwrap_or(FOREVER), counts) => Reason::IdleTimeout,
-            () = sleep(timeouts.stream.unwrap_or(FOREVER)) => Reason::RequestTimeout,
-        }
-    })
-    .await
-}
-
-/// Returns when no byte has passed for `limit`, and before it has been twice as long.
-async fn idle(limit: Duration, counts: &Counts) {
-    let carried = || counts.forth.get() + counts.back.get();
-    loop {
-        let before = carried();
-        sleep(limit).await;
-        if carried() == before {
-            return;
-        }
-    }
 }
 
 struct Counted<'a> {
@@ -343,34 +318,5 @@ impl Ended<'_> {
                 outcome,
             });
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn timeouts(idle: u64, stream: u64) -> Timeouts {
-        let limit = |millis| (millis > 0).then(|| Duration::from_millis(millis));
-        Timeouts { idle: limit(idle), stream: limit(stream), ..Timeouts::default() }
-    }
-
-    #[tokio::test]
-    async fn silence_and_age_end_a_connection_where_that_is_configured() {
-        let counts = Counts::default();
-        let busy = async {
-            for _ in 0..20 {
-                sleep(Duration::from_millis(20)).await;
-                counts.back.set(counts.back.get() + 1);
-            }
-            counts.back.get()
-        };
-        let began = Instant::now();
-        let (reason, carried) = tokio::join!(overtime(timeouts(200, 0), &counts), busy);
-        assert_eq!((reason, carried), (Reason::IdleTimeout, 20));
-        assert!(began.elapsed() >= Duration::from_millis(600), "bytes put it off");
-        assert_eq!(overtime(timeouts(1000, 10), &counts).await, Reason::RequestTimeout);
-        let never = overtime(Timeouts::default(), &counts);
-        tokio::time::timeout(Duration::from_millis(50), never).await.expect_err("no limit");
     }
 }

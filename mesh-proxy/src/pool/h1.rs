@@ -30,7 +30,16 @@ pub(super) async fn send(
     loop {
         let idle = if only_fresh { None } else { upstream.h1.take(generation) };
         let (mut connection, fresh) = match idle {
-            Some(connection) => (connection, false),
+            Some(mut connection) => match terms.take(Kind::Connections) {
+                Ok(counted) => {
+                    connection.counted = counted;
+                    (connection, false)
+                }
+                Err(reason) => {
+                    upstream.h1.back(connection);
+                    return Err(Failure::unsent(reason, request));
+                }
+            },
             None => match Box::pin(open(upstream, terms, generation)).await {
                 Ok(connection) => (connection, true),
                 Err(reason) => return Err(Failure::unsent(reason, request)),

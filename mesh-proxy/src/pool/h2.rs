@@ -38,9 +38,15 @@ const MAX_HEAD: u32 = 64 * 1024;
 struct Connection {
     sender: SendRequest<RequestBody>,
     generation: u64,
-    streams: Rc<Cell<usize>>,
-    /// One of the connections that a Service may have.
-    _counted: Option<Rc<Counted>>,
+    streams: Rc<Streams>,
+}
+
+/// The streams on one connection.
+#[derive(Default)]
+struct Streams {
+    count: Cell<usize>,
+    /// One of the connections that a Service may have in use; not while there are none.
+    counted: Cell<Option<Counted>>,
 }
 
 /// The connections of one upstream.
@@ -57,8 +63,8 @@ impl Shared {
         let mut connections = self.connections.borrow_mut();
         // What was opened under an older certificate ends with its last stream.
         connections.retain(|c| !c.sender.is_closed() && c.generation == generation);
-        let least = connections.iter().min_by_key(|c| c.streams.get())?;
-        let room = least.streams.get() < STREAMS || connections.len() >= MAX_CONNECTIONS;
+        let least = connections.iter().min_by_key(|c| c.streams.count.get())?;
+        let room = least.streams.count.get() < STREAMS || connections.len() >= MAX_CONNECTIONS;
         room.then(|| least.clone())
     }
 
@@ -68,18 +74,30 @@ impl Shared {
 }
 
 /// One stream; dropped, it no longer counts.
-pub(super) struct Lease(Rc<Cell<usize>>);
+pub(super) struct Lease(Rc<Streams>);
 
 impl Lease {
-    fn of(connection: &Connection) -> Self {
-        connection.streams.set(connection.streams.get() + 1);
-        Self(Rc::clone(&connection.streams))
+    /// # Errors
+    /// [`Reason::CircuitOpen`].
+    fn of(connection: &Connection, terms: &Terms<'_>) -> Result<Self, Reason> {
+        let streams = &connection.streams;
+        if streams.count.get() == 0 {
+            // One that was just opened is counted already.
+            let counted = streams.counted.take();
+            streams.counted.set(if counted.is_some() { counted } else { terms.take(Kind::Connections)? });
+        }
+        streams.count.set(streams.count.get() + 1);
+        Ok(Self(Rc::clone(streams)))
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.0.set(self.0.get().saturating_sub(1));
+        let left = self.0.count.get().saturating_sub(1);
+        self.0.count.set(left);
+        if left == 0 {
+            self.0.counted.set(None);
+        }
     }
 }
 
@@ -100,7 +118,10 @@ pub(super) async fn send(
                 Err(reason) => return Err(Failure::unsent(reason, request)),
             },
         };
-        let lease = Lease::of(&connection);
+        let lease = match Lease::of(&connection, terms) {
+            Ok(lease) => lease,
+            Err(reason) => return Err(Failure::unsent(reason, request)),
+        };
         match connection.sender.try_send_request(request).await {
             Ok(response) => {
                 let lease = super::Lease { _stream: Some(lease), flight: None, fresh };
@@ -132,7 +153,7 @@ async fn open(
     if let Some(connection) = shared.take(generation) {
         return Ok((connection, false));
     }
-    let counted = terms.take(Kind::Connections)?.map(Rc::new);
+    let counted = terms.take(Kind::Connections)?;
     let stream = upstream.connect(wire.alpn(), terms).await?;
     let mut builder = http2::Builder::new(LocalExecutor);
     builder
@@ -149,7 +170,8 @@ async fn open(
             tracing::debug!(%error, "HTTP/2 connection to upstream ended");
         }
     });
-    let opened = Connection { sender, generation, streams: Rc::default(), _counted: counted };
+    let streams = Rc::new(Streams { count: Cell::new(0), counted: Cell::new(counted) });
+    let opened = Connection { sender, generation, streams };
     shared.connections.borrow_mut().push(opened.clone());
     Ok((opened, true))
 }

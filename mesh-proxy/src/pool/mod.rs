@@ -99,7 +99,7 @@ impl<'a> Terms<'a> {
     ///
     /// # Errors
     /// [`Reason::CircuitOpen`].
-    fn take(&self, kind: Kind) -> Result<Option<Counted>, Reason> {
+    pub(crate) fn take(&self, kind: Kind) -> Result<Option<Counted>, Reason> {
         self.circuit.map_or(Ok(None), |circuit| circuit.take(kind))
     }
 }

@@ -16,7 +16,7 @@ use tokio::{
 use crate::{endings::drop_the_root, mesh::Pair};
 
 /// Asks for an upgrade and gets it.
-async fn upgraded(pair: &Pair) -> TcpStream {
+pub(crate) async fn upgraded(pair: &Pair) -> TcpStream {
     let mut stream = TcpStream::connect(pair.client.proxy.addresses().outbound).await.unwrap();
     let head = "GET /chat HTTP/1.1\r\nHost: catalog\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n";
     stream.write_all(head.as_bytes()).await.unwrap();
@@ -28,7 +28,7 @@ async fn upgraded(pair: &Pair) -> TcpStream {
     stream
 }
 
-async fn echoes(stream: &mut TcpStream) {
+pub(crate) async fn echoes(stream: &mut TcpStream) {
     stream.write_all(b"hello").await.unwrap();
     let mut back = [0; 5];
     timeout(PATIENCE, stream.read_exact(&mut back)).await.unwrap().unwrap();

@@ -9,7 +9,7 @@ use mesh_core::{
     protocol::Protocol,
     reason::Reason,
     route::RouteRule,
-    settings::{Abort, Fault},
+    settings::{Abort, Fault, Timeouts},
 };
 use tokio::time::sleep;
 
@@ -96,7 +96,8 @@ pub(super) async fn forward(
         Call { worker, table, rule, plan, source, seen, plain, upgrade: asked.is_some(), grpc: to.grpc };
     match send(&call, choice, request, &mut exchange, shaped.clock.as_deref_mut()).await {
         Ok(answer) => {
-            let asked = asked.map(|asked| (asked, worker));
+            let timeouts = || plan.map(|plan| plan.timeouts).unwrap_or_default();
+            let asked = asked.map(|asked| (asked, worker, timeouts()));
             let rule = plan.filter(|plan| plan.filters).and_then(|_| table.route(rule));
             respond(answer, asked, exchange, shaped, rule)
         }
@@ -216,7 +217,7 @@ async fn inject(fault: &Fault, clock: Option<&mut Clock>) -> Result<(), Early> {
 
 fn respond(
     answer: Answer,
-    asked: Option<(OnUpgrade, &Rc<Worker>)>,
+    asked: Option<(OnUpgrade, &Rc<Worker>, Timeouts)>,
     mut exchange: Exchange,
     shaped: Shaped,
     filtered_by: Option<&RouteRule>,
@@ -235,12 +236,12 @@ fn respond(
         }
     }
     match asked {
-        Some((caller, worker))
+        Some((caller, worker, timeouts))
             if response.status() == StatusCode::SWITCHING_PROTOCOLS && stripped.upgrade =>
         {
             let open = Open::count(worker, Direction::Outbound);
             // Policy is the other side's.
-            upgrade::join(caller, response, lease, exchange, open, std::future::pending())
+            upgrade::join(caller, response, lease, exchange, open, timeouts, std::future::pending())
         }
         _ => response.map(|body| ResponseBody::upstream(body, lease, exchange, shaped.clock)),
     }

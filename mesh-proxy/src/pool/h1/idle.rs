@@ -32,8 +32,8 @@ pub(super) struct Connection {
     keep: Duration,
     /// Its server has had the opportunity to say how long that is.
     told: bool,
-    /// One of the connections that a Service may have.
-    _counted: Option<Counted>,
+    /// One of the connections that a Service may have in use; not while it is idle.
+    pub counted: Option<Counted>,
 }
 
 impl Connection {
@@ -41,7 +41,7 @@ impl Connection {
     pub(super) fn new(io: Io, generation: u64, keep: Duration, counted: Option<Counted>) -> Box<Self> {
         let now = Instant::now();
         let (opened, used, told) = (now, now, false);
-        Box::new(Self { io, generation, opened, used, keep, told, _counted: counted })
+        Box::new(Self { io, generation, opened, used, keep, told, counted })
     }
 
     /// Notes what the server says of itself; only its first response is asked.
@@ -96,11 +96,18 @@ impl Idle {
         }
     }
 
+    /// Keeps one that was used.
     pub(super) fn put(&self, mut connection: Box<Connection>) {
+        connection.used = Instant::now();
+        connection.io.rest();
+        self.back(connection);
+    }
+
+    /// Keeps one that was taken, but not used.
+    pub(super) fn back(&self, mut connection: Box<Connection>) {
+        connection.counted = None;
         let mut idle = self.waiting.borrow_mut();
         if idle.len() < MAX_IDLE && !connection.keep.is_zero() {
-            connection.used = Instant::now();
-            connection.io.rest();
             idle.push(connection);
         }
     }
