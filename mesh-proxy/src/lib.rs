@@ -13,6 +13,7 @@ mod backoff;
 mod balance;
 pub mod config;
 mod control;
+pub mod descriptors;
 mod detect;
 mod drain;
 mod http;

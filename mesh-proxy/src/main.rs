@@ -4,7 +4,9 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
-use mesh_proxy::{Config, Options, Proxy, Signal, Succession, init::InitOptions, live, logging, tell};
+use mesh_proxy::{
+    Config, Options, Proxy, Signal, Succession, descriptors, init::InitOptions, live, logging, tell,
+};
 use tokio::signal::unix::{SignalKind, signal};
 
 #[cfg(feature = "mimalloc")]
@@ -85,6 +87,7 @@ fn run(options: &Options) -> anyhow::Result<()> {
 fn serve(options: &Options, succession: Option<&Succession>) -> anyhow::Result<()> {
     let config = Config::new(options).context("bad configuration")?;
     logging::init(&options.log)?;
+    descriptors::raise();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;

@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask test`, `demo`, `tidy`, `bench`, `h2spec`.
+//! The project's own commands: `cargo xtask test`, `demo`, `tidy`, `bench`, `scale`, `soak`, `h2spec`.
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -8,6 +8,9 @@
 mod bench;
 mod demo;
 mod h2spec;
+mod page;
+mod scale;
+mod soak;
 mod stages;
 mod test;
 mod tidy;
@@ -37,6 +40,10 @@ enum Command {
     H2spec,
     /// Measure CPU, latency and memory of two sidecars, against others and against a bare pair.
     Bench(bench::Args),
+    /// Measure the memory of thousands of idle connections.
+    Scale(scale::Args),
+    /// Run mixed load under changes of everything, and see that nothing fails and no process grows.
+    Soak(soak::Args),
 }
 
 fn main() -> ExitCode {
@@ -46,6 +53,8 @@ fn main() -> ExitCode {
         Command::Tidy => tidy::run(),
         Command::H2spec => h2spec::run(),
         Command::Bench(args) => bench::run(&args),
+        Command::Scale(args) => scale::run(&args),
+        Command::Soak(args) => soak::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

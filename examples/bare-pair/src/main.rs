@@ -49,6 +49,9 @@ struct Args {
     /// SPIFFE ID that the other side must have
     #[arg(long)]
     peer: String,
+    /// Outbound: protocol to offer (ALPN), for another side that asks for one
+    #[arg(long)]
+    alpn: Option<String>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -94,7 +97,7 @@ fn main() -> Result<()> {
 
 async fn run(args: Args) -> Result<()> {
     let listener = TcpListener::bind(args.listen).await.context("cannot listen")?;
-    let tls = Rc::new(tls::Tls::load(&args.cert, &args.key, &args.roots, args.peer)?);
+    let tls = Rc::new(tls::Tls::load(&args.cert, &args.key, &args.roots, args.peer, args.alpn)?);
     let dial = Rc::new(Dial { to: args.to, tls: (args.role == Role::Outbound).then(|| Rc::clone(&tls)) });
     let serve = match (args.mode, args.role) {
         (Mode::H1, _) => Serve::H1(Rc::new(h1::Pool::new(Rc::clone(&dial)))),

@@ -35,8 +35,14 @@ pub(crate) struct Tls {
 }
 
 impl Tls {
-    /// Reads certificate, key and roots.
-    pub(crate) fn load(cert: &Path, key: &Path, roots: &Path, peer: String) -> Result<Self> {
+    /// Reads certificate, key and roots. `alpn` is offered to servers.
+    pub(crate) fn load(
+        cert: &Path,
+        key: &Path,
+        roots: &Path,
+        peer: String,
+        alpn: Option<String>,
+    ) -> Result<Self> {
         let chain = certificates(cert)?;
         let key = PrivateKeyDer::from_pem_file(key).context("cannot read the key")?;
         let mut store = RootCertStore::empty();
@@ -51,11 +57,12 @@ impl Tls {
             .with_client_cert_verifier(callers)
             .with_single_cert(chain.clone(), key.clone_key())?;
         let servers = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider)).build()?;
-        let client = ClientConfig::builder_with_provider(provider)
+        let mut client = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13])?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(AnyName(servers)))
             .with_client_auth_cert(chain, key)?;
+        client.alpn_protocols = alpn.map(String::into_bytes).into_iter().collect();
         Ok(Self {
             acceptor: TlsAcceptor::from(Arc::new(server)),
             connector: TlsConnector::from(Arc::new(client)),

@@ -5,6 +5,7 @@
 //! saw as one line of JSON, and keeps its connections until standard input ends: see [`gate`].
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program that talks on the terminal")]
 
+mod descriptors;
 mod drive;
 mod gate;
 mod grpc;
@@ -19,7 +20,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 
-use crate::drive::{Target, grpc as calls, http, paced, tcp};
+use crate::drive::{Target, grpc as calls, hold, http, paced, tcp};
 
 /// Applications and clients for measuring what stands between them.
 #[derive(Parser)]
@@ -88,6 +89,17 @@ enum Command {
         #[command(flatten)]
         target: Target,
     },
+    /// Open connections, exchange something small on each, hold them idle, and exchange again at the start.
+    Hold {
+        #[command(flatten)]
+        target: Target,
+        /// Addresses to connect from, in turn
+        #[arg(long, value_delimiter = ',')]
+        from: Vec<IpAddr>,
+        /// Bytes to and fro over TCP, instead of HTTP/1.1 requests
+        #[arg(long)]
+        opaque: bool,
+    },
 }
 
 fn main() -> ExitCode {
@@ -101,6 +113,7 @@ fn main() -> ExitCode {
 }
 
 fn run(command: Command) -> Result<()> {
+    descriptors::raise();
     if let Command::Paced { target, bytes, rate } = command {
         return paced::run(&target, bytes, rate);
     }
@@ -116,6 +129,7 @@ fn run(command: Command) -> Result<()> {
             Command::Tcp { target, up: true } => tcp::run_up(&target).await,
             Command::Tcp { target, up: false } => tcp::run_down(&target).await,
             Command::Connect { target } => tcp::run_connect(&target).await,
+            Command::Hold { target, from, opaque } => hold::run(&target, &from, opaque).await,
             Command::Paced { .. } => unreachable!("it has threads of its own"),
         }
     })

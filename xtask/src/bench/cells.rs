@@ -19,6 +19,8 @@ pub(crate) enum Load {
     Up,
     /// A new connection for each exchange.
     Connect,
+    /// Connections that are idle after one exchange; opaque ones carry bytes instead of HTTP/1.1.
+    Hold { opaque: bool },
 }
 
 /// A load on so many connections.

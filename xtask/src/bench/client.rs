@@ -14,6 +14,9 @@ use super::cells::{Load, Traffic};
 /// Address of the application.
 const ADDRESS: &str = "127.9.0.10";
 
+/// Addresses from which many connections come: one has ports for less than 30,000 to one place.
+const SOURCES: &str = "127.9.0.20,127.9.0.21,127.9.0.22,127.9.0.23";
+
 /// The application that all arrangements lead to.
 pub(crate) struct Application {
     child: Child,
@@ -77,10 +80,21 @@ pub(crate) struct Client {
 impl Client {
     /// Starts it, and waits until all its connections were answered.
     pub(crate) fn start(program: &Path, way: &Way, traffic: &Traffic, seconds: f64) -> Result<Self> {
+        Self::start_with(program, way, traffic, seconds, &[])
+    }
+
+    /// As [`Client::start`], with more arguments.
+    pub(crate) fn start_with(
+        program: &Path,
+        way: &Way,
+        traffic: &Traffic,
+        seconds: f64,
+        more: &[&str],
+    ) -> Result<Self> {
         let mut command = Command::new(program);
         command.args(arguments(&traffic.load)).args(["--to", &way.entry.to_string(), "--host", way.host]);
         command.args(["--connections", &traffic.connections.to_string(), "--seconds", &seconds.to_string()]);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.args(more).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().with_context(|| format!("cannot start {}", program.display()))?;
         let input = child.stdin.take();
         let output = BufReader::new(child.stdout.take().context("a client without output")?);
@@ -125,6 +139,8 @@ fn arguments(load: &Load) -> Vec<String> {
         Load::Down => &["tcp"],
         Load::Up => &["tcp", "--up"],
         Load::Connect => &["connect"],
+        Load::Hold { opaque: false } => &["hold", "--from", SOURCES],
+        Load::Hold { opaque: true } => &["hold", "--from", SOURCES, "--opaque"],
     };
     words.iter().map(ToString::to_string).collect()
 }

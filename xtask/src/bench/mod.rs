@@ -4,15 +4,15 @@
 //! sides, authorisation of each request by caller, method and path, plaintext out. Each proxy has one worker. The bare
 //! pair only has the TLS: it is the yardstick of what the rest costs. docs/benchmarks.md has the method in full.
 
-mod arrange;
-mod cells;
-mod client;
+pub(crate) mod arrange;
+pub(crate) mod cells;
+pub(crate) mod client;
 mod measure;
 mod peers;
 mod plan;
 mod probe;
-mod process;
-mod report;
+pub(crate) mod process;
+pub(crate) mod report;
 mod results;
 
 use std::path::Path;
@@ -65,7 +65,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let target = workspace::target_directory()?;
     build()?;
     let peers = peers::find(&target, args.require_peers)?;
-    let places = Places { folder: target.join("bench"), target };
+    let places = Places { folder: target.join("bench"), target, profile: "dist" };
     // Of an earlier run: its certificates, data and logs.
     let _ = std::fs::remove_dir_all(&places.folder);
     std::fs::create_dir_all(&places.folder)

@@ -1,6 +1,6 @@
 //! A child process with its CPU time and memory, ended when it goes out of scope.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// A running child.
 pub(crate) struct Process {
     name: String,
+    log: PathBuf,
     child: Child,
 }
 
@@ -23,7 +24,7 @@ impl Process {
         let also = log.try_clone().context("cannot share the log file")?;
         let child = command.stdin(Stdio::null()).stdout(log).stderr(also).spawn();
         let child = child.with_context(|| format!("cannot start {}", command.get_program().display()))?;
-        Ok(Self { name: name.to_owned(), child })
+        Ok(Self { name: name.to_owned(), log: file, child })
     }
 
     /// User and system time of all its threads since they started.
@@ -51,15 +52,21 @@ impl Process {
         kib.map(|kib: u64| kib * 1024).with_context(|| format!("cannot read the memory of {}", self.name))
     }
 
+    /// Files and sockets that are open.
+    pub(crate) fn descriptors(&self) -> Result<usize> {
+        let folder = format!("/proc/{}/fd", self.child.id());
+        Ok(std::fs::read_dir(&folder).with_context(|| format!("{} is gone", self.name))?.count())
+    }
+
     /// Asks again and again until `ready` says so.
     pub(crate) fn wait_until(&mut self, what: &str, mut ready: impl FnMut() -> bool) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
         while !ready() {
             if let Some(status) = self.child.try_wait()? {
-                bail!("{} ended ({status}) before {what}: see {}.log in target/bench", self.name, self.name);
+                bail!("{} ended ({status}) before {what}: see {}", self.name, self.log.display());
             }
             if Instant::now() > deadline {
-                bail!("{} runs, but without {what}: see {}.log in target/bench", self.name, self.name);
+                bail!("{} runs, but without {what}: see {}", self.name, self.log.display());
             }
             std::thread::sleep(Duration::from_millis(50));
         }
@@ -105,6 +112,7 @@ mod tests {
             })
             .expect("it is still there");
         assert!(process.resident().expect("its memory") > 0);
+        assert!(process.descriptors().expect("its files") >= 3);
         assert!(process.cpu().expect("its time") < Duration::from_secs(1));
         std::fs::remove_file(folder.join(format!("{name}.log"))).expect("its log");
     }

@@ -1,18 +1,13 @@
 //! A closed loop of gRPC: calls one after the other, or messages to and fro on a stream that stays open.
 
-use std::time::Instant;
-
 use anyhow::{Context as _, Result, ensure};
 use bytes::Bytes;
 use h2::client::{Builder, SendRequest};
 use h2::{RecvStream, SendStream};
 use http::{HeaderMap, Method, Request};
-use tokio::task::JoinSet;
 
-use super::{Span, Target, connect, make_all};
-use crate::gate;
+use super::{Exchange, Target, connect, keep_busy, make_all};
 use crate::grpc::{Messages, STREAM, UNARY, UNKNOWN, question};
-use crate::outcome::Outcome;
 
 /// Bytes that a stream, and a connection, may send before they are read.
 const WINDOW: u32 = 1 << 20;
@@ -23,44 +18,13 @@ pub(crate) async fn run(target: &Target, streaming: bool, bytes: u32, calls: usi
         let mut clients = Vec::new();
         let send = open(target).await?;
         for _ in 0..calls {
-            let mut client = if streaming {
-                Client::Stream(Stream::start(target, send.clone()).await?)
-            } else {
-                Client::Calls(send.clone(), target.clone())
-            };
-            client.exchange(bytes).await?;
+            let mut client = Client::start(target.clone(), bytes, streaming, send.clone()).await?;
+            client.exchange().await?;
             clients.push(client);
         }
         Ok(clients)
     });
-    let clients = connections.await?;
-    gate::wait_for_start()?;
-    let span = Span::begin(target);
-    let mut running: JoinSet<_> = clients
-        .into_iter()
-        .flatten()
-        .map(|mut client| async move {
-            let mut outcome = Outcome::default();
-            while Instant::now() < span.end {
-                let start = Instant::now();
-                match client.exchange(bytes).await {
-                    Ok(()) => outcome.passed(start.elapsed()),
-                    Err(_) => {
-                        outcome.failed();
-                        break;
-                    }
-                }
-            }
-            (client, outcome)
-        })
-        .collect();
-    let (mut outcome, mut kept) = (Outcome::default(), Vec::new());
-    while let Some(done) = running.join_next().await {
-        let (client, seen) = done.context("a client died")?;
-        kept.push(client);
-        outcome.add(seen);
-    }
-    gate::report(&outcome.into_json(span.start.elapsed()))
+    keep_busy(target, connections.await?.into_iter().flatten()).await
 }
 
 /// Makes one call that nobody may make, and fails unless it is refused: by gRPC's PERMISSION_DENIED, or by 403.
@@ -84,22 +48,38 @@ async fn open(target: &Target) -> Result<SendRequest<Bytes>> {
 }
 
 /// One that exchanges messages.
-enum Client {
-    Calls(SendRequest<Bytes>, Target),
-    Stream(Stream),
+struct Client {
+    target: Target,
+    /// Bytes of each message of the server.
+    bytes: u32,
+    send: SendRequest<Bytes>,
+    /// A stream that stays open; None: a call for each message.
+    stream: Option<Stream>,
 }
 
 impl Client {
+    async fn start(target: Target, bytes: u32, streaming: bool, send: SendRequest<Bytes>) -> Result<Self> {
+        let stream = if streaming { Some(Stream::start(&target, send.clone()).await?) } else { None };
+        Ok(Self { target, bytes, send, stream })
+    }
+}
+
+impl Exchange for Client {
     /// One message each way.
-    async fn exchange(&mut self, bytes: u32) -> Result<()> {
-        match self {
-            Self::Calls(send, target) => {
-                let (response, mut body) = begin(send, target, UNARY).await?;
-                body.send_data(question(bytes), true)?;
-                finish(response.await?, bytes).await
+    async fn exchange(&mut self) -> Result<()> {
+        match &mut self.stream {
+            None => {
+                let (response, mut body) = begin(&mut self.send, &self.target, UNARY).await?;
+                body.send_data(question(self.bytes), true)?;
+                finish(response.await?, self.bytes).await
             }
-            Self::Stream(stream) => stream.exchange(bytes).await,
+            Some(stream) => stream.exchange(self.bytes).await,
         }
+    }
+
+    async fn renewed(&self) -> Result<Self> {
+        let send = open(&self.target).await?;
+        Self::start(self.target.clone(), self.bytes, self.stream.is_some(), send).await
     }
 }
 

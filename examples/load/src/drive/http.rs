@@ -1,17 +1,12 @@
 //! A closed loop of HTTP/1.1: each connection sends its next request when the last was answered.
 
-use std::time::Instant;
-
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use bytes::{Buf as _, BytesMut};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::task::JoinSet;
 
-use super::{Span, Target, connect, make_all};
-use crate::gate;
+use super::{Exchange, Target, connect, keep_busy, make_all};
 use crate::http1::{MAX_HEAD, head_length, request, status_and_length};
-use crate::outcome::Outcome;
 
 /// Bytes that are read at once of a body.
 const CHUNK: usize = 64 * 1024;
@@ -19,50 +14,47 @@ const CHUNK: usize = 64 * 1024;
 struct Connection {
     stream: TcpStream,
     buffer: BytesMut,
+    target: Target,
+    request: &'static str,
+    /// Bytes of each body.
+    bytes: usize,
 }
 
 /// Runs the loop and reports.
 pub(crate) async fn run(target: &Target, bytes: usize) -> Result<()> {
     let request: &'static str = Box::leak(request(&target.host, bytes).into_boxed_str());
     let connections = make_all(target, async || {
-        let mut connection =
-            Connection { stream: connect(target.to).await?, buffer: BytesMut::with_capacity(CHUNK) };
-        connection.exchange(request, bytes).await?;
+        let mut connection = Connection::open(target.clone(), request, bytes).await?;
+        connection.exchange().await?;
         Ok(connection)
     });
-    let connections = connections.await?;
-    gate::wait_for_start()?;
-    let span = Span::begin(target);
-    let mut clients: JoinSet<_> = connections
-        .into_iter()
-        .map(|mut connection| async move {
-            let mut outcome = Outcome::default();
-            while Instant::now() < span.end {
-                let start = Instant::now();
-                match connection.exchange(request, bytes).await {
-                    Ok(()) => outcome.passed(start.elapsed()),
-                    Err(_) => {
-                        outcome.failed();
-                        break;
-                    }
-                }
-            }
-            (connection, outcome)
-        })
-        .collect();
-    let (mut outcome, mut kept) = (Outcome::default(), Vec::new());
-    while let Some(done) = clients.join_next().await {
-        let (connection, seen) = done.context("a client died")?;
-        kept.push(connection);
-        outcome.add(seen);
-    }
-    gate::report(&outcome.into_json(span.start.elapsed()))
+    keep_busy(target, connections.await?).await
 }
 
 impl Connection {
+    async fn open(target: Target, request: &'static str, bytes: usize) -> Result<Self> {
+        let stream = connect(target.to).await?;
+        Ok(Self { stream, buffer: BytesMut::with_capacity(CHUNK), target, request, bytes })
+    }
+
+    async fn read(&mut self) -> Result<()> {
+        self.buffer.reserve(CHUNK);
+        if self.stream.read_buf(&mut self.buffer).await? == 0 {
+            bail!("closed in the middle of an answer");
+        }
+        Ok(())
+    }
+}
+
+impl Exchange for Connection {
+    async fn renewed(&self) -> Result<Self> {
+        Self::open(self.target.clone(), self.request, self.bytes).await
+    }
+
     /// One request and its whole answer.
-    async fn exchange(&mut self, request: &str, bytes: usize) -> Result<()> {
-        self.stream.write_all(request.as_bytes()).await?;
+    async fn exchange(&mut self) -> Result<()> {
+        let bytes = self.bytes;
+        self.stream.write_all(self.request.as_bytes()).await?;
         let head = loop {
             if let Some(head) = head_length(&self.buffer) {
                 break head;
@@ -84,13 +76,5 @@ impl Connection {
             self.buffer.clear();
             self.read().await?;
         }
-    }
-
-    async fn read(&mut self) -> Result<()> {
-        self.buffer.reserve(CHUNK);
-        if self.stream.read_buf(&mut self.buffer).await? == 0 {
-            bail!("closed in the middle of an answer");
-        }
-        Ok(())
     }
 }

@@ -8,9 +8,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use super::{Span, Target, connect, make_all};
+use super::{Exchange, Span, Target, connect, keep_busy, make_all};
 use crate::gate;
-use crate::outcome::Outcome;
 
 /// First byte of a connection on which the server sends.
 pub(crate) const DOWN: u8 = b'D';
@@ -69,32 +68,21 @@ pub(crate) async fn run_up(target: &Target) -> Result<()> {
 /// Opens connections, each with one exchange, and reports.
 pub(crate) async fn run_connect(target: &Target) -> Result<()> {
     echo(target).await?;
-    gate::wait_for_start()?;
-    let span = Span::begin(target);
-    let mut clients: JoinSet<_> = (0..target.connections)
-        .map(|_| {
-            let target = target.clone();
-            async move {
-                let mut outcome = Outcome::default();
-                while Instant::now() < span.end {
-                    let start = Instant::now();
-                    match echo(&target).await {
-                        Ok(()) => outcome.passed(start.elapsed()),
-                        Err(_) => {
-                            outcome.failed();
-                            break;
-                        }
-                    }
-                }
-                outcome
-            }
-        })
-        .collect();
-    let mut outcome = Outcome::default();
-    while let Some(seen) = clients.join_next().await {
-        outcome.add(seen.context("a client died")?);
+    keep_busy(target, std::iter::repeat_n(Short(target.clone()), target.connections)).await
+}
+
+/// One that opens a connection for each exchange.
+#[derive(Clone)]
+struct Short(Target);
+
+impl Exchange for Short {
+    async fn exchange(&mut self) -> Result<()> {
+        echo(&self.0).await
     }
-    gate::report(&outcome.into_json(span.start.elapsed()))
+
+    async fn renewed(&self) -> Result<Self> {
+        Ok(self.clone())
+    }
 }
 
 /// A connection that said what it is for.

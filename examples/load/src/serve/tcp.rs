@@ -7,10 +7,15 @@ use tokio::net::TcpStream;
 
 use crate::drive::tcp::{CHUNK, DOWN, ECHO, UP};
 
+/// Bytes that are sent back at once.
+const SMALL: usize = 1024;
+
 /// Serves one connection until it ends.
 pub(super) async fn serve(mut stream: TcpStream) -> io::Result<()> {
-    let mut buffer = vec![b'x'; CHUNK];
-    match stream.read_u8().await? {
+    let first = stream.read_u8().await?;
+    // There may be many idle ones of those that only send back.
+    let mut buffer = vec![b'x'; if first == ECHO { SMALL } else { CHUNK }];
+    match first {
         DOWN => loop {
             stream.write_all(&buffer).await?;
         },

@@ -14,7 +14,7 @@ const SERVER: &str = "127.9.3.3";
 
 /// Starts all of them.
 pub(super) fn start(places: &Places, application: &Application) -> Result<Arrangement> {
-    let program = places.target.join("dist").join("bare-pair");
+    let program = places.target.join(places.profile).join("bare-pair");
     let start = |name: &str, role: &str, mode: &str, listen: (&str, u16), to: String| -> Result<Process> {
         let (own, peer) = if role == "outbound" { ("client", "server") } else { ("server", "client") };
         let mut command = Command::new(&program);

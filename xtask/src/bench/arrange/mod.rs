@@ -1,10 +1,10 @@
 //! What is compared: each arrangement is a way from the load's client to its application.
 
 mod bare;
-mod certificates;
+pub(crate) mod certificates;
 mod envoy;
 mod haproxy;
-mod mesh;
+pub(crate) mod mesh;
 mod nginx;
 
 use std::net::{IpAddr, SocketAddr};
@@ -42,7 +42,8 @@ pub(crate) struct Way {
 }
 
 impl Way {
-    fn new(protocol: Protocol, entry: SocketAddr, host: &'static str, proxies: &[usize]) -> Self {
+    /// `proxies` are indexes into the arrangement's processes: the client's side, the server's side.
+    pub(crate) fn new(protocol: Protocol, entry: SocketAddr, host: &'static str, proxies: &[usize]) -> Self {
         Self { protocol, entry, host, proxies: proxies.to_vec() }
     }
 }
@@ -78,6 +79,11 @@ impl Arrangement {
         self.each(way, Process::resident)
     }
 
+    /// Files and sockets that each process on the way has open.
+    pub(crate) fn descriptors(&self, way: &Way) -> Result<Vec<usize>> {
+        self.each(way, Process::descriptors)
+    }
+
     fn each<T>(&self, way: &Way, of: impl Fn(&Process) -> Result<T>) -> Result<Vec<T>> {
         way.proxies.iter().filter_map(|index| self.processes.get(*index)).map(of).collect()
     }
@@ -87,6 +93,8 @@ impl Arrangement {
 pub(crate) struct Places {
     /// The folder that cargo builds into.
     pub(crate) target: PathBuf,
+    /// The profile that our proxies are built with.
+    pub(crate) profile: &'static str,
     /// For what the bench writes, empty at its start.
     pub(crate) folder: PathBuf,
 }
@@ -178,7 +186,7 @@ fn write(folder: &Path, name: &str, text: &str, application: Option<&Application
 }
 
 /// Waits until something accepts on each port of `ip`.
-fn wait_for_ports(process: &mut Process, ip: &str, ports: &[u16]) -> Result<()> {
+pub(crate) fn wait_for_ports(process: &mut Process, ip: &str, ports: &[u16]) -> Result<()> {
     for port in ports {
         let address = socket(ip, *port)?;
         let accepts = || std::net::TcpStream::connect(address).is_ok();
@@ -187,7 +195,7 @@ fn wait_for_ports(process: &mut Process, ip: &str, ports: &[u16]) -> Result<()> 
     Ok(())
 }
 
-fn socket(ip: &str, port: u16) -> Result<SocketAddr> {
+pub(crate) fn socket(ip: &str, port: u16) -> Result<SocketAddr> {
     match ip.parse::<IpAddr>() {
         Ok(ip) => Ok(SocketAddr::new(ip, port)),
         Err(error) => bail!("`{ip}` is no address: {error}"),

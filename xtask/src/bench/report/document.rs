@@ -2,23 +2,12 @@
 
 use std::fmt::Write as _;
 
-use anyhow::{Context as _, Result};
-
 use super::table::number;
 use crate::bench::cells::Unit;
 use crate::bench::results::{Measured, Results, find};
 
-const BEGIN: &str = "<!-- results: written by `cargo xtask bench --save` -->\n";
-const END: &str = "<!-- end of results -->";
 /// Columns, in their order.
 const ARRANGEMENTS: [&str; 6] = ["mesh", "bare", "envoy", "haproxy", "nginx", "direct"];
-
-/// The page with what stands between the marks replaced.
-pub(super) fn replace(page: &str, tables: &str) -> Result<String> {
-    let (before, rest) = page.split_once(BEGIN).context("the page does not say where the results begin")?;
-    let (_, after) = rest.split_once(END).context("the page does not say where the results end")?;
-    Ok(format!("{before}{BEGIN}{tables}{END}{after}"))
-}
 
 /// All tables.
 pub(super) fn tables(results: &Results) -> String {
@@ -111,15 +100,5 @@ mod tests {
         );
         assert!(text.contains("| p99 | 200 | 200 | 200 | - | - | - |"), "{text}");
         assert!(text.contains("| none yet | 12.0 + 12.0 | 64.0 + 64.0 |"), "{text}");
-    }
-
-    #[test]
-    fn only_the_marked_part_is_replaced() {
-        let page = format!("before\n{BEGIN}old\n{END}\nafter\n");
-        assert_eq!(
-            replace(&page, "new\n").expect("it has marks"),
-            format!("before\n{BEGIN}new\n{END}\nafter\n")
-        );
-        assert!(replace("no marks", "new").is_err());
     }
 }

@@ -11,6 +11,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result, bail};
 
 use super::results::Results;
+use crate::page;
 
 /// What it ran on: CPUs and kernel, and nothing that names the machine.
 pub(crate) fn machine() -> String {
@@ -35,12 +36,7 @@ pub(crate) fn save(results: &Results, docs: &Path) -> Result<()> {
     let folder = docs.join("bench");
     std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     write_files(results, &folder, "results")?;
-    let file = docs.join("benchmarks.md");
-    let page = std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
-    let page = document::replace(&page, &document::tables(results))?;
-    std::fs::write(&file, page).with_context(|| format!("cannot write {}", file.display()))?;
-    println!("written to {}", file.display());
-    Ok(())
+    page::save(&docs.join("benchmarks.md"), "bench", &document::tables(results))
 }
 
 fn write_files(results: &Results, folder: &Path, name: &str) -> Result<()> {
