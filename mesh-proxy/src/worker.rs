@@ -38,8 +38,8 @@ use crate::{
     tls::TlsEpoch,
 };
 
-pub(crate) use self::accept::Open;
 use self::latest::Latest;
+pub(crate) use self::{accept::Open, trust::GRACE};
 
 /// How long connections to the application stay idle: common servers close them after 5 s.
 const KEEP_APP_IDLE: Duration = Duration::from_secs(4);
@@ -215,7 +215,9 @@ impl Worker {
     fn sweep(&self) {
         let now = Instant::now();
         self.destinations.sweep(now);
-        self.endpoints.sweep(now, self.tls().as_deref());
+        for _ in 0..self.endpoints.sweep(now, self.tls().as_deref()) {
+            self.refused(Direction::Outbound, Reason::PeerNotTrusted);
+        }
         sweep_apps(&mut self.apps.borrow_mut(), now);
     }
 }

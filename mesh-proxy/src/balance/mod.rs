@@ -139,15 +139,18 @@ impl Endpoints {
         state
     }
 
-    /// Forgets endpoints that nobody uses, and closes idle connections of the others.
-    pub(crate) fn sweep(&self, now: Instant, epoch: Option<&TlsEpoch>) {
+    /// Forgets endpoints that nobody uses, and closes idle connections of the others. Returns with how many connections
+    /// peers are from now on not trusted.
+    pub(crate) fn sweep(&self, now: Instant, epoch: Option<&TlsEpoch>) -> usize {
+        let mut untrusted = 0;
         self.known.borrow_mut().retain(|_, state| match state.upgrade() {
             Some(state) => {
-                state.upstream.sweep(now, epoch);
+                untrusted += state.upstream.sweep(now, epoch);
                 true
             }
             None => false,
         });
+        untrusted
     }
 }
 

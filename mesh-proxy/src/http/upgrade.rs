@@ -15,6 +15,7 @@ use crate::{
     net::{
         Prefixed, Stream,
         copy::{Counts, bidirectional},
+        is_cut,
         overtime::overtime,
     },
     pool::Lease,
@@ -68,10 +69,10 @@ async fn carry(
     let mut caller = TokioIo::new(caller);
     tunnel.reason = tokio::select! {
         outcome = bidirectional(&mut caller, &mut upstream, &tunnel.counts) => {
-            if let Err(error) = outcome {
+            outcome.err().and_then(|error| {
                 tracing::debug!(%error, "upgraded connection ended");
-            }
-            None
+                is_cut(&error).then_some(Reason::PeerNotTrusted)
+            })
         }
         reason = revoked => Some(reason),
         reason = overtime(timeouts, &tunnel.counts) => Some(reason),

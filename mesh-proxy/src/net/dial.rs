@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use super::{
-    Prefixed, Stream, keepalive,
+    Dialled, Prefixed, Stream, keepalive,
     own::{self, To},
 };
 use crate::tls::handshake_reason;
@@ -60,7 +60,7 @@ async fn connect(address: SocketAddr, tls: Option<Arc<ClientConfig>>) -> Result<
     let alpn = config.alpn_protocols.first().cloned();
     match TlsConnector::from(config).connect(name, Prefixed::new(tcp, Bytes::new())).await {
         Ok(stream) if stream.get_ref().1.alpn_protocol() == alpn.as_deref() => {
-            Ok(Stream::Dialled(Box::new(stream)))
+            Ok(Stream::Dialled(Box::new(Dialled::new(stream))))
         }
         Ok(_) => Err(Reason::TlsHandshakeFailed),
         Err(error) => {

@@ -6,12 +6,16 @@ pub(crate) mod original;
 pub(crate) mod overtime;
 pub(crate) mod own;
 mod stream;
+mod tether;
 
 use std::time::Duration;
 
 use socket2::TcpKeepalive;
 
-pub(crate) use self::stream::{Prefixed, Stream};
+pub(crate) use self::{
+    stream::{Dialled, Prefixed, Stream},
+    tether::{Tether, is_cut},
+};
 
 /// A peer whose host is gone is noticed within two minutes, however idle the connection is.
 pub(crate) fn keepalive() -> TcpKeepalive {

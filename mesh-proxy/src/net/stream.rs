@@ -3,16 +3,19 @@
 use std::{
     io::{self, IoSlice},
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
 use bytes::{Buf, Bytes};
+use rustls::pki_types::CertificateDer;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
 };
 use tokio_rustls::{client, server};
 
+use super::tether::{Tether, To};
 use crate::tls::{Credentials, RootsHash, Side};
 
 /// A connection whose first bytes were read already and are read again.
@@ -48,7 +51,81 @@ pub(crate) enum Stream {
     /// TLS, the peer dialled; its chain was verified under these roots.
     Accepted(Box<Prefixed<server::TlsStream<Prefixed>>>, RootsHash),
     /// TLS, this side dialled.
-    Dialled(Box<client::TlsStream<Prefixed>>),
+    Dialled(Box<Dialled>),
+}
+
+/// TLS to a peer that this side dialled. Others may cut it.
+#[derive(Debug)]
+pub(crate) struct Dialled {
+    inner: client::TlsStream<Prefixed>,
+    tether: Arc<Tether>,
+}
+
+impl Dialled {
+    /// After the handshake.
+    pub(crate) fn new(inner: client::TlsStream<Prefixed>) -> Self {
+        Self { inner, tether: Arc::default() }
+    }
+
+    /// What cuts it.
+    pub(crate) fn tether(&self) -> &Arc<Tether> {
+        &self.tether
+    }
+
+    /// What the peer authenticated with, leaf first.
+    pub(crate) fn chain(&self) -> Option<&[CertificateDer<'static>]> {
+        self.inner.get_ref().1.peer_certificates()
+    }
+
+    fn reach<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        to: To,
+        act: impl FnOnce(Pin<&mut client::TlsStream<Prefixed>>, &mut Context<'_>) -> Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        self.tether.check()?;
+        let outcome = act(Pin::new(&mut self.inner), cx);
+        if outcome.is_pending() {
+            self.tether.wait(to, cx);
+        }
+        outcome
+    }
+}
+
+impl AsyncRead for Dialled {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.reach(cx, To::Read, |inner, cx| inner.poll_read(cx, buf))
+    }
+}
+
+impl AsyncWrite for Dialled {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.reach(cx, To::Write, |inner, cx| inner.poll_write(cx, buf))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.reach(cx, To::Write, |inner, cx| inner.poll_flush(cx))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.reach(cx, To::Write, |inner, cx| inner.poll_shutdown(cx))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.reach(cx, To::Write, |inner, cx| inner.poll_write_vectored(cx, bufs))
+    }
 }
 
 impl Stream {
@@ -64,14 +141,6 @@ impl Stream {
                 Credentials::new(Side::Caller, io.inner.get_ref().1.peer_certificates(), *roots)
             }
             Self::Tcp(_) | Self::Dialled(_) => None,
-        }
-    }
-
-    /// What the dialled peer authenticated with, verified under `roots`; None: it is plaintext.
-    pub(crate) fn callee(&self, roots: RootsHash) -> Option<Credentials> {
-        match self {
-            Self::Dialled(io) => Credentials::new(Side::Callee, io.get_ref().1.peer_certificates(), roots),
-            Self::Tcp(_) | Self::Accepted(..) => None,
         }
     }
 }

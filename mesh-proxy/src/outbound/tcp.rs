@@ -26,11 +26,11 @@ use crate::{
         Stream,
         copy::{Counts, bidirectional_after},
         dial::dial,
+        is_cut,
         overtime::overtime,
     },
     pool::Terms,
     telemetry::{EdgeStats, Outcome, access_log::Entry},
-    tls::Credentials,
     worker::Worker,
 };
 
@@ -78,7 +78,7 @@ pub(super) async fn pass_through(
             Ok(stream) => {
                 let timeouts = Timeouts::default();
                 let held = (None, None);
-                Ok(Connected { stream, credentials: None, edge, address, timeouts, held })
+                Ok(Connected { stream, edge, address, timeouts, held })
             }
             Err(reason) => Err(Box::new((reason, edge, Some(address)))),
         }
@@ -134,8 +134,6 @@ type Server = (Result<Connected, Refused>, Bytes);
 /// A connection to a server.
 struct Connected {
     stream: Stream,
-    /// What the endpoint authenticated with.
-    credentials: Option<Credentials>,
     edge: Arc<EdgeStats>,
     address: SocketAddr,
     timeouts: Timeouts,
@@ -199,10 +197,9 @@ async fn connect(worker: &Rc<Worker>, table: &Table, peer: PeerAddr) -> Result<C
         let mut flight = Flight::start(&endpoint);
         match endpoint.upstream.connect(MeshAlpn::Tcp, &terms).await {
             Ok(stream) => {
-                let credentials = epoch.and_then(|epoch| stream.callee(epoch.roots_hash));
                 flight.answered();
                 let (edge, held) = (choice.edge, (Some(flight), counted));
-                return Ok(Connected { stream, credentials, edge, address, timeouts, held });
+                return Ok(Connected { stream, edge, address, timeouts, held });
             }
             Err(reason) => {
                 flight.failed();
@@ -221,11 +218,11 @@ async fn connect(worker: &Rc<Worker>, table: &Table, peer: PeerAddr) -> Result<C
 async fn relay(worker: &Worker, opening: Opening, (server, said): Server, peer: PeerAddr, began: Instant) {
     let server_name = if worker.access_log.enabled() { opening.server_name() } else { None };
     match server {
-        Ok(Connected { stream, credentials, edge, address, timeouts, held }) => {
+        Ok(Connected { stream, edge, address, timeouts, held }) => {
             edge.connection();
             let ended = Ended { worker, edge, peer, upstream: Some(address), server_name, began };
             let caller = Stream::Tcp(opening.into_stream());
-            copy(caller, (stream, said), credentials, timeouts, ended).await;
+            copy(caller, (stream, said), timeouts, ended).await;
             drop(held);
         }
         Err(refused) => {
@@ -238,19 +235,16 @@ async fn relay(worker: &Worker, opening: Opening, (server, said): Server, peer: 
 async fn copy(
     mut caller: Stream,
     (mut upstream, said): (Stream, Bytes),
-    credentials: Option<Credentials>,
     timeouts: Timeouts,
     ended: Ended<'_>,
 ) {
     let counts = Counts::default();
-    let overdue = Box::pin(ended.worker.overdue(credentials.as_ref()));
     // Dropped half-way, at a drain's end for instance, it is counted all the same.
     let counted = Counted { counts: &counts, ended: Some(ended) };
     let reason = tokio::select! {
         outcome = bidirectional_after(&mut caller, &mut upstream, said, counted.counts) => {
-            outcome.is_err().then_some(Reason::UpstreamReset)
+            outcome.err().map(|error| if is_cut(&error) { Reason::PeerNotTrusted } else { Reason::UpstreamReset })
         }
-        reason = overdue => Some(reason),
         reason = overtime(timeouts, counted.counts) => Some(reason),
     };
     counted.finish(reason);

@@ -68,8 +68,9 @@ impl Shared {
         room.then(|| least.clone())
     }
 
-    pub(super) fn sweep(&self) {
-        self.connections.borrow_mut().retain(|c| !c.sender.is_closed());
+    /// Forgets what has ended, or is not of this generation: that ends with its last stream.
+    pub(super) fn sweep(&self, generation: u64) {
+        self.connections.borrow_mut().retain(|c| !c.sender.is_closed() && c.generation == generation);
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod h1;
 mod h2;
+mod trust;
 
 use std::{
     cell::RefCell,
@@ -66,6 +67,7 @@ pub(crate) struct Upstream {
     identity: Option<SpiffeId>,
     /// How long an HTTP/1 connection is kept idle: shorter than servers do.
     keep_idle: Duration,
+    trust: trust::Trust,
     h1: h1::Idle,
     h2: h2::Shared,
     h1_over_h2: h2::Shared,
@@ -136,6 +138,7 @@ impl Upstream {
             address,
             identity,
             keep_idle,
+            trust: trust::Trust::default(),
             h1: h1::Idle::default(),
             h2: h2::Shared::default(),
             h1_over_h2: h2::Shared::default(),
@@ -158,11 +161,12 @@ impl Upstream {
         terms: &Terms<'_>,
         request: Request<RequestBody>,
     ) -> Result<(Response<Incoming>, Lease), Failure> {
-        match wire {
+        let sent = match wire {
             Wire::H1 => h1::send(self, terms, request).await,
             Wire::H2 => h2::send(self, &self.h2, wire, terms, request).await,
             Wire::H1OverH2 => h2::send(self, &self.h1_over_h2, wire, terms, request).await,
-        }
+        };
+        sent.map_err(|failure| Failure { reason: self.trust.cause(failure.reason), ..failure })
     }
 
     /// Opens a connection for bytes, which is not shared.
@@ -176,7 +180,12 @@ impl Upstream {
             (Some(_), None) => return Err(Reason::DiscoveryUnavailable),
         };
         // In a box: it is large, rare, and would otherwise be part of every request's future.
-        Box::pin(dial_within(self.address, tls, terms.connect.unwrap_or(CONNECT_TIMEOUT))).await
+        let within = terms.connect.unwrap_or(CONNECT_TIMEOUT);
+        let stream = Box::pin(dial_within(self.address, tls, within)).await?;
+        if let Some(epoch) = terms.epoch {
+            self.trust.hold(&stream, epoch)?;
+        }
+        Ok(stream)
     }
 
     fn config(&self, identity: &SpiffeId, alpn: MeshAlpn, epoch: &TlsEpoch) -> Arc<ClientConfig> {
@@ -193,19 +202,23 @@ impl Upstream {
         config
     }
 
-    /// Generation of the certificate under which connections may be used; 0 for plaintext.
+    /// Says under which certificates, of this side and of the peer, connections may be used; 0 for plaintext.
     fn generation(&self, epoch: Option<&TlsEpoch>) -> u64 {
         match (&self.identity, epoch) {
-            (Some(_), Some(epoch)) => epoch.generation,
+            (Some(_), Some(epoch)) => epoch.generation.wrapping_add(self.trust.withdrawn.get() << 32),
             _ => 0,
         }
     }
 
-    /// Closes what was idle for too long, or was made under another certificate than the newest.
-    pub(crate) fn sweep(&self, now: Instant, epoch: Option<&TlsEpoch>) {
-        self.h1.sweep(now, SWEEP, self.generation(epoch));
-        self.h2.sweep();
-        self.h1_over_h2.sweep();
+    /// Closes what was idle for too long, or was made under another certificate than the newest. What the peer was no
+    /// longer trusted with for a while is cut. Returns how many connections it is from now on not trusted with.
+    pub(crate) fn sweep(&self, now: Instant, epoch: Option<&TlsEpoch>) -> usize {
+        self.trust.look(now, epoch);
+        let generation = self.generation(epoch);
+        self.h1.sweep(now, SWEEP, generation);
+        self.h2.sweep(generation);
+        self.h1_over_h2.sweep(generation);
+        self.trust.ending(now)
     }
 }
 

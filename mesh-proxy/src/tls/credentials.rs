@@ -58,21 +58,39 @@ impl Credentials {
         Some(Self { side, chain, not_after, roots })
     }
 
+    /// True when this is the chain.
+    pub(crate) fn are(&self, chain: &[CertificateDer<'static>]) -> bool {
+        self.chain == chain
+    }
+
+    /// How long the chain is valid from `now` on. None: it has expired, or no longer leads to the roots of `epoch`.
+    pub(crate) fn valid_for(&mut self, epoch: Option<&TlsEpoch>, now: SystemTime) -> Option<Duration> {
+        let mut roots = self.roots;
+        let left = self.left(&mut roots, epoch, now);
+        self.roots = roots;
+        left
+    }
+
+    /// As [`Self::valid_for`]; `roots` are those under which the chain was last verified.
+    fn left(&self, roots: &mut RootsHash, epoch: Option<&TlsEpoch>, now: SystemTime) -> Option<Duration> {
+        let left = self.not_after.duration_since(now).ok()?;
+        if let Some(epoch) = epoch
+            && epoch.roots_hash != *roots
+        {
+            if !epoch.trusts(self.side, &self.chain, now) {
+                return None;
+            }
+            *roots = epoch.roots_hash;
+        }
+        Some(left)
+    }
+
     /// Returns when the chain has expired or no longer leads to the roots. A mere renewal changes nothing.
     pub(crate) async fn withdrawn(&self, mut epochs: watch::Receiver<Option<Arc<TlsEpoch>>>) {
         let mut roots = self.roots;
         loop {
-            let now = SystemTime::now();
-            let Ok(left) = self.not_after.duration_since(now) else { return };
             let epoch = epochs.borrow_and_update().clone();
-            if let Some(epoch) = epoch
-                && epoch.roots_hash != roots
-            {
-                if !epoch.trusts(self.side, &self.chain, now) {
-                    return;
-                }
-                roots = epoch.roots_hash;
-            }
+            let Some(left) = self.left(&mut roots, epoch.as_deref(), SystemTime::now()) else { return };
             tokio::select! {
                 // An error: the proxy ends.
                 changed = epochs.changed() => if changed.is_err() { return std::future::pending().await },

@@ -10,7 +10,7 @@ use crate::{drain, tls::Credentials};
 
 /// How long a connection goes on after its peer's certificate expired or lost its root: for requests that run, and for
 /// opaque connections, which cannot be told to end, only cut.
-const GRACE: Duration = Duration::from_secs(10);
+pub(crate) const GRACE: Duration = Duration::from_secs(10);
 
 /// Why a connection is to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -32,3 +32,4 @@ mod streams;
 mod tcp;
 mod trust;
 mod tunnels;
+mod withdrawn;

@@ -286,7 +286,9 @@ impl Tried {
             None => {
                 let failed = match reason {
                     _ if refused => Some(Failed::Unprocessed),
-                    Reason::UpstreamReset | Reason::UpstreamProtocolError => Some(Failed::Reset),
+                    Reason::UpstreamReset | Reason::UpstreamProtocolError | Reason::PeerNotTrusted => {
+                        Some(Failed::Reset)
+                    }
                     _ => None,
                 };
                 failed.and_then(|failed| Some((failed, Again::Spare(spare?))))
