@@ -1,5 +1,7 @@
 //! The binary: reads flags, starts the controller, stops it on a signal.
 
+use std::io::IsTerminal as _;
+
 use anyhow::Context;
 use clap::Parser;
 use mesh_controller::{Cli, Command, Controller, RunArgs};
@@ -9,7 +11,9 @@ use tracing_subscriber::EnvFilter;
 fn main() -> anyhow::Result<()> {
     let Command::Run(args) = Cli::parse().command;
     let filter = EnvFilter::try_new(&args.log).with_context(|| format!("--log {:?}", args.log))?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    // Colours are for people who look on; a file has none.
+    let colours = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours).init();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("controller")
