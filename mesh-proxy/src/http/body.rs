@@ -12,14 +12,13 @@ use std::{
 use bytes::{Buf, Bytes};
 use http_body::{Body, Frame, SizeHint};
 use mesh_core::reason::Reason;
-use tokio::time::{Sleep, sleep};
 
 use super::{
-    clock::Clock,
+    clock::{Clock, Patience},
     exchange::{Exchange, Progress},
     expect::Gate,
     h1::Malformed,
-    headers,
+    h2, headers,
     replay::Replay,
     reply,
 };
@@ -27,8 +26,10 @@ use crate::pool::{Lease, Received};
 
 /// A body as it comes.
 pub(crate) enum Incoming {
-    /// From HTTP/2, or in a request.
+    /// In a request of HTTP/1.
     Hyper(hyper::body::Incoming),
+    /// In a stream of HTTP/2.
+    H2(h2::Received),
     /// In a response of HTTP/1.
     H1(Received),
 }
@@ -36,9 +37,12 @@ pub(crate) enum Incoming {
 /// Why a body does not come to its end.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BodyError {
-    /// HTTP/2, or a caller.
+    /// A caller of HTTP/1.
     #[error(transparent)]
     Hyper(#[from] hyper::Error),
+    /// HTTP/2.
+    #[error(transparent)]
+    H2(#[from] ::h2::Error),
     /// Reading failed.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -66,6 +70,7 @@ impl Body for Incoming {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
             Self::Hyper(inner) => Pin::new(inner).poll_frame(cx).map_err(BodyError::from),
+            Self::H2(inner) => Pin::new(inner).poll_frame(cx),
             Self::H1(inner) => Pin::new(inner).poll_frame(cx),
         }
     }
@@ -73,6 +78,7 @@ impl Body for Incoming {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Hyper(inner) => inner.is_end_stream(),
+            Self::H2(inner) => inner.is_end_stream(),
             Self::H1(inner) => inner.is_end_stream(),
         }
     }
@@ -80,6 +86,7 @@ impl Body for Incoming {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Hyper(inner) => inner.size_hint(),
+            Self::H2(inner) => inner.size_hint(),
             Self::H1(inner) => inner.size_hint(),
         }
     }
@@ -143,7 +150,7 @@ impl RequestBody {
     /// Ends the body when nothing of it comes for this long, at most twice as long, while no response has begun. Not for
     /// HTTP/2 applications: their streams may be silent, and cost little.
     pub(crate) fn limit_silence(&mut self, limit: Duration) {
-        self.patience = self.progress.is_some().then_some(Patience { limit, timer: None, came: false });
+        self.patience = self.progress.is_some().then(|| Patience::new(limit));
     }
 
     /// True when it is held back.
@@ -190,7 +197,7 @@ impl Body for RequestBody {
             return Poll::Ready(Some(Err(BodyError::Stalled)));
         };
         if let Some(patience) = &mut this.patience {
-            patience.came = true;
+            patience.touch();
         }
         clean(&mut frame);
         Poll::Ready(frame)
@@ -223,29 +230,6 @@ impl Progress {
             }
             Some(Err(error)) => self.fault.set(Some(fault(error))),
             None => {}
-        }
-    }
-}
-
-/// How long a caller may be silent within a body.
-struct Patience {
-    limit: Duration,
-    /// Begins when the body is waited for, which most are not.
-    timer: Option<Pin<Box<Sleep>>>,
-    /// Something came since it began.
-    came: bool,
-}
-
-impl Patience {
-    /// Ready when nothing came for too long.
-    fn poll(&mut self, cx: &mut Context<'_>, progress: &Progress) -> Poll<()> {
-        loop {
-            let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(self.limit)));
-            ready!(timer.as_mut().poll(cx));
-            if !self.came && !progress.answered.get() {
-                return Poll::Ready(());
-            }
-            (self.timer, self.came) = (None, false);
         }
     }
 }
@@ -376,7 +360,9 @@ impl Body for ResponseBody {
                 }
             }
             Some(Err(_)) => {
-                exchange.because(Reason::UpstreamReset);
+                // The peer keeps the same time, and may be the first to give up.
+                let over = this.clock.as_ref().is_some_and(|clock| clock.is_over());
+                exchange.because(if over { Reason::RequestTimeout } else { Reason::UpstreamReset });
                 exchange.finish();
             }
             None => exchange.finish(),

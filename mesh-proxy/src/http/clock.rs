@@ -11,12 +11,15 @@ use std::{
 use http::{HeaderMap, HeaderName, HeaderValue};
 use mesh_core::{reason::TIMEOUT_HEADER, resilience::deadline};
 use pin_project_lite::pin_project;
-use tokio::time::{Sleep, sleep_until};
+use tokio::time::{Sleep, sleep, sleep_until};
 
 use super::exchange::Progress;
 
 const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 const MESH_TIMEOUT: HeaderName = HeaderName::from_static(TIMEOUT_HEADER);
+
+/// By how much two proxies may differ about when a deadline is reached.
+const SLACK: Duration = Duration::from_millis(10);
 
 /// Which limit was reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +71,12 @@ impl Clock {
         self.deadline.is_none_or(|deadline| Instant::now() + time < deadline)
     }
 
+    /// True when the deadline is reached, as far as two proxies can agree on that: the next one may be the first to give
+    /// up.
+    pub(crate) fn is_over(&self) -> bool {
+        !self.allows(SLACK)
+    }
+
     /// Tells the next hop how much time is left: gRPC's own field, and the mesh's where a proxy listens.
     pub(crate) fn tell(&self, headers: &mut HeaderMap, grpc: bool, proxy: bool) {
         let Some(deadline) = self.deadline else { return };
@@ -112,6 +121,39 @@ impl Clock {
             let idle = self.idle.as_ref().map(|idle| idle.last + idle.after);
             let next = [self.deadline, trial, idle].into_iter().flatten().min();
             self.timer.as_mut().reset(next.unwrap_or(now + Duration::from_secs(3600)).into());
+        }
+    }
+}
+
+/// How long a caller may be silent within a body.
+pub(super) struct Patience {
+    limit: Duration,
+    /// Begins when the body is waited for, which most are not.
+    timer: Option<Pin<Box<Sleep>>>,
+    /// Something came since it began.
+    came: bool,
+}
+
+impl Patience {
+    /// Begins when it is first asked.
+    pub(super) fn new(limit: Duration) -> Self {
+        Self { limit, timer: None, came: false }
+    }
+
+    /// Notes that something came.
+    pub(super) fn touch(&mut self) {
+        self.came = true;
+    }
+
+    /// Ready when nothing came for too long.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, progress: &Progress) -> Poll<()> {
+        loop {
+            let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(self.limit)));
+            ready!(timer.as_mut().poll(cx));
+            if !self.came && !progress.answered.get() {
+                return Poll::Ready(());
+            }
+            (self.timer, self.came) = (None, false);
         }
     }
 }
@@ -187,7 +229,7 @@ mod tests {
         clock.idle(Duration::from_millis(60), Rc::clone(&sent), now);
         let moves = async {
             for _ in 0..8 {
-                tokio::time::sleep(Duration::from_millis(20)).await;
+                sleep(Duration::from_millis(20)).await;
                 sent.bytes.set(sent.bytes.get() + 1);
             }
         };

@@ -9,13 +9,13 @@ pub(crate) mod expect;
 mod frames;
 mod front;
 pub(crate) mod h1;
+pub(crate) mod h2;
 pub(crate) mod headers;
 mod heard;
 pub(crate) mod replay;
 pub(crate) mod reply;
 pub(crate) mod serve;
 pub(crate) mod upgrade;
-mod watch;
 
 use std::future::Future;
 

@@ -6,31 +6,20 @@ use std::{
 };
 
 use http::{HeaderValue, Request, Response, StatusCode, Version, header::CONNECTION};
-use hyper::{
-    server::conn::{http1, http2},
-    service::service_fn,
-};
+use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use mesh_core::{edge::Direction, reason::Reason};
 use tokio::time::sleep;
 
 use super::{
-    LocalExecutor,
     body::{Incoming, ResponseBody},
     front::{Front, answer},
     heard::Heard,
-    watch::Watched,
 };
 use crate::{net::Stream, tls::Credentials, worker::Worker};
 
 /// Largest head of a request, in bytes, and largest buffer for one.
 const MAX_HEAD: usize = 64 * 1024;
-/// Streams of one HTTP/2 connection at a time.
-pub(crate) const MAX_STREAMS: u32 = 1024;
-/// HTTP/2 flow control window of a stream, in bytes.
-pub(crate) const STREAM_WINDOW: u32 = 1024 * 1024;
-/// HTTP/2 flow control window of a connection, in bytes.
-pub(crate) const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
 /// How long the first bytes of a connection may take.
 pub(crate) const HEAD_TIMEOUT: Duration = Duration::from_secs(90);
 /// How long an HTTP/1 connection that is to end may still begin a request: one may be on its way already, and would be
@@ -90,48 +79,6 @@ pub(crate) async fn http1<H, F>(
     if heard.load(Relaxed) && outcome.as_ref().is_err_and(hyper::Error::is_timeout) {
         worker.refused(direction, Reason::RequestStalled);
     }
-    note(worker, direction, outcome);
-}
-
-/// Serves HTTP/2. `caller` is what the peer authenticated with; None for plaintext.
-pub(crate) async fn http2<H, F>(
-    worker: &Rc<Worker>,
-    direction: Direction,
-    io: Stream,
-    caller: Option<Rc<Credentials>>,
-    handle: Rc<H>,
-) where
-    H: Fn(Request<Incoming>) -> F + 'static,
-    F: Future<Output = Response<ResponseBody>> + 'static,
-{
-    // In a box: rarely polled, and small without it.
-    let ending = Box::pin(worker.ending(direction, caller));
-    let front = Front::new(worker, direction, &io);
-    let service = service_fn(move |request: Request<hyper::body::Incoming>| {
-        let response = front.admit(request.map(Incoming::Hyper)).map(|request| handle(request));
-        async move { Ok::<_, Infallible>(answer(response).await) }
-    });
-    let watched = Watched::new(io, worker, direction);
-    let mut builder = http2::Builder::new(LocalExecutor);
-    builder
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(MAX_STREAMS)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_header_list_size(MAX_HEAD as u32)
-        .keep_alive_interval(Duration::from_secs(30))
-        .auto_date_header(false);
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(watched), service));
-    let outcome = tokio::select! {
-        outcome = connection.as_mut() => outcome,
-        ending = ending => {
-            connection.as_mut().graceful_shutdown();
-            tokio::select! {
-                outcome = connection => outcome,
-                () = ending.overdue() => Ok(()),
-            }
-        }
-    };
     note(worker, direction, outcome);
 }
 

@@ -42,7 +42,7 @@ pub(crate) fn join(
     let (response, body) = response.into_parts();
     let upstream = match body {
         Incoming::H1(received) => received.into_stream(),
-        Incoming::Hyper(_) => None,
+        Incoming::Hyper(_) | Incoming::H2(_) => None,
     };
     // Dropped half-way, at a drain's end for instance, it is counted all the same.
     let tunnel = Tunnel {

@@ -20,6 +20,7 @@ use crate::{
         body::{Incoming, RequestBody, ResponseBody},
         clock::{self, Clock, within},
         exchange::{Exchange, Held},
+        h2,
         headers::{self, MESH_CLIENT_ID},
         reply::{Audience, Refusal, refuse},
         serve, upgrade,
@@ -77,7 +78,7 @@ pub(super) async fn serve_http(callee: Callee, stream: Stream, http2: bool, wire
     });
     let handle = Rc::new(move |request| handle(Rc::clone(&server), request));
     if http2 {
-        serve::http2(&worker, Direction::Inbound, stream, credentials, handle).await;
+        h2::serve(&worker, Direction::Inbound, stream, credentials, handle).await;
     } else {
         serve::http1(&worker, Direction::Inbound, stream, credentials, handle).await;
     }

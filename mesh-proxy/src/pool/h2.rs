@@ -1,26 +1,30 @@
-//! HTTP/2 connections: few, shared by many requests.
+//! HTTP/2 connections: few, shared by many requests. A request's own task sends on them, and waits for its response.
+
+mod exchange;
 
 use std::{
     cell::{Cell, RefCell},
+    future::{Future as _, poll_fn},
+    pin::Pin,
     rc::Rc,
-    time::Duration,
+    task::{Context, Poll, Waker},
 };
 
+use ::h2::client::{self, Builder, SendRequest};
+use bytes::Bytes;
 use http::{Request, Response};
-use hyper::client::conn::http2::{self, SendRequest};
-use hyper_util::rt::{TokioIo, TokioTimer};
 use mesh_core::{
     reason::Reason,
     resilience::breaker::{Counted, Kind},
 };
 use tokio::time::timeout;
 
-use super::{Failure, Terms, Upstream, Wire, reason_of};
+use self::exchange::exchange;
+use super::{Failure, Terms, Upstream, Wire};
 use crate::{
     http::{
-        LocalExecutor,
         body::{Incoming, RequestBody},
-        serve::{CONNECTION_WINDOW, STREAM_WINDOW},
+        h2::{CONNECTION_WINDOW, Ended, Io, KeepAlive, MAX_HEAD, MAX_SEND_BUFFER, STREAM_WINDOW},
     },
     net::dial::CONNECT_TIMEOUT,
 };
@@ -31,71 +35,85 @@ const STREAMS: usize = 100;
 const MAX_CONNECTIONS: usize = 4;
 /// Attempts on connections that end before they take the request.
 const ATTEMPTS: usize = 3;
-/// Largest list of header fields in a response, in bytes.
-const MAX_HEAD: u32 = 64 * 1024;
+/// Streams that may be opened before the server says how many it takes.
+const FIRST_STREAMS: usize = 100;
 
-#[derive(Clone)]
 struct Connection {
-    sender: SendRequest<RequestBody>,
+    sender: SendRequest<Bytes>,
     generation: u64,
-    streams: Rc<Streams>,
+    state: Rc<State>,
 }
 
-/// The streams on one connection.
+/// What a connection's requests and the task that drives it know of each other.
 #[derive(Default)]
-struct Streams {
-    count: Cell<usize>,
-    /// One of the connections that a Service may have in use; not while there are none.
+struct State {
+    streams: Cell<usize>,
+    /// It takes no new streams.
+    closed: Cell<bool>,
+    /// One of the connections that a Service may have in use; not while there are no streams.
     counted: Cell<Option<Counted>>,
+}
+
+impl Connection {
+    /// What sends one request. None: the connection ended, or goes away.
+    fn sender(&self) -> Option<SendRequest<Bytes>> {
+        // One of its own for each request, which may wait until the server allows another stream.
+        let mut sender = self.sender.clone();
+        let ready = sender.poll_ready(&mut Context::from_waker(Waker::noop()));
+        self.state.closed.set(!matches!(ready, Poll::Ready(Ok(()))));
+        (!self.state.closed.get()).then_some(sender)
+    }
 }
 
 /// The connections of one upstream.
 #[derive(Default)]
 pub(super) struct Shared {
-    connections: RefCell<Vec<Connection>>,
+    connections: RefCell<Vec<Rc<Connection>>>,
     /// Held by whoever opens a connection; others wait for it instead of opening more.
     opening: tokio::sync::Mutex<()>,
 }
 
 impl Shared {
     /// The least loaded connection. None: another one should be opened.
-    fn take(&self, generation: u64) -> Option<Connection> {
+    fn take(&self, generation: u64) -> Option<Rc<Connection>> {
         let mut connections = self.connections.borrow_mut();
         // What was opened under an older certificate ends with its last stream.
-        connections.retain(|c| !c.sender.is_closed() && c.generation == generation);
-        let least = connections.iter().min_by_key(|c| c.streams.count.get())?;
-        let room = least.streams.count.get() < STREAMS || connections.len() >= MAX_CONNECTIONS;
-        room.then(|| least.clone())
+        if connections.iter().any(|c| c.state.closed.get() || c.generation != generation) {
+            connections.retain(|c| !c.state.closed.get() && c.generation == generation);
+        }
+        let least = connections.iter().min_by_key(|c| c.state.streams.get())?;
+        let room = least.state.streams.get() < STREAMS || connections.len() >= MAX_CONNECTIONS;
+        room.then(|| Rc::clone(least))
     }
 
     /// Forgets what has ended, or is not of this generation: that ends with its last stream.
     pub(super) fn sweep(&self, generation: u64) {
-        self.connections.borrow_mut().retain(|c| !c.sender.is_closed() && c.generation == generation);
+        self.connections.borrow_mut().retain(|c| !c.state.closed.get() && c.generation == generation);
     }
 }
 
 /// One stream; dropped, it no longer counts.
-pub(super) struct Lease(Rc<Streams>);
+pub(super) struct Lease(Rc<State>);
 
 impl Lease {
     /// # Errors
     /// [`Reason::CircuitOpen`].
     fn of(connection: &Connection, terms: &Terms<'_>) -> Result<Self, Reason> {
-        let streams = &connection.streams;
-        if streams.count.get() == 0 {
+        let state = &connection.state;
+        if state.streams.get() == 0 {
             // One that was just opened is counted already.
-            let counted = streams.counted.take();
-            streams.counted.set(if counted.is_some() { counted } else { terms.take(Kind::Connections)? });
+            let counted = state.counted.take();
+            state.counted.set(if counted.is_some() { counted } else { terms.take(Kind::Connections)? });
         }
-        streams.count.set(streams.count.get() + 1);
-        Ok(Self(Rc::clone(streams)))
+        state.streams.set(state.streams.get() + 1);
+        Ok(Self(Rc::clone(state)))
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let left = self.0.count.get().saturating_sub(1);
-        self.0.count.set(left);
+        let left = self.0.streams.get().saturating_sub(1);
+        self.0.streams.set(left);
         if left == 0 {
             self.0.counted.set(None);
         }
@@ -108,34 +126,25 @@ pub(super) async fn send(
     shared: &Shared,
     wire: Wire,
     terms: &Terms<'_>,
-    mut request: Request<RequestBody>,
+    request: Request<RequestBody>,
 ) -> Result<(Response<Incoming>, super::Lease), Failure> {
     let generation = upstream.generation(terms.epoch);
     for _ in 0..ATTEMPTS {
-        let (mut connection, fresh) = match shared.take(generation) {
+        let (connection, fresh) = match shared.take(generation) {
             Some(connection) => (connection, false),
             None => match Box::pin(open(upstream, shared, wire, terms, generation)).await {
                 Ok(opened) => opened,
                 Err(reason) => return Err(Failure::unsent(reason, request)),
             },
         };
+        let Some(sender) = connection.sender() else { continue };
         let lease = match Lease::of(&connection, terms) {
             Ok(lease) => lease,
             Err(reason) => return Err(Failure::unsent(reason, request)),
         };
-        match connection.sender.try_send_request(request).await {
-            Ok(response) => {
-                let lease = super::Lease { _stream: Some(lease), flight: None, fresh };
-                return Ok((response.map(Incoming::Hyper), lease));
-            }
-            Err(mut failed) => match failed.take_message() {
-                Some(unsent) => request = unsent,
-                None => {
-                    let (reason, refused) = (reason_of(failed.error()), is_refused(failed.error()));
-                    return Err(Failure { reason, unsent: None, refused });
-                }
-            },
-        }
+        drop(connection);
+        let response = exchange(sender, request).await?;
+        return Ok((response, super::Lease { _stream: Some(lease), flight: None, fresh }));
     }
     Err(Failure::unsent(Reason::UpstreamReset, request))
 }
@@ -147,7 +156,7 @@ async fn open(
     wire: Wire,
     terms: &Terms<'_>,
     generation: u64,
-) -> Result<(Connection, bool), Reason> {
+) -> Result<(Rc<Connection>, bool), Reason> {
     let _pending = terms.take(Kind::Pending)?;
     let waiting = timeout(terms.connect.unwrap_or(CONNECT_TIMEOUT), shared.opening.lock()).await;
     let _opening = waiting.map_err(|_| Reason::UpstreamConnectTimeout)?;
@@ -155,33 +164,53 @@ async fn open(
         return Ok((connection, false));
     }
     let counted = terms.take(Kind::Connections)?;
-    let stream = upstream.connect(wire.alpn(), terms).await?;
-    let mut builder = http2::Builder::new(LocalExecutor);
+    let io = Io::dialled(upstream.connect(wire.alpn(), terms).await?);
+    let mut builder = Builder::new();
     builder
-        .timer(TokioTimer::new())
-        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_max_send_streams(FIRST_STREAMS)
+        .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_header_list_size(MAX_HEAD)
-        .keep_alive_interval(Duration::from_secs(30))
-        .keep_alive_timeout(Duration::from_secs(10));
-    let (sender, connection) =
-        builder.handshake(TokioIo::new(stream)).await.map_err(|_| Reason::UpstreamConnectFailed)?;
+        .max_send_buffer_size(MAX_SEND_BUFFER)
+        .enable_push(false);
+    // It only writes, which cannot block yet.
+    let (sender, mut connection) =
+        builder.handshake(io.clone()).await.map_err(|_| Reason::UpstreamConnectFailed)?;
+    let state = Rc::new(State { counted: Cell::new(counted), ..State::default() });
+    let keep = KeepAlive::new(connection.ping_pong());
+    let mut driver = Driver { connection, io, keep, state: Rc::clone(&state) };
     tokio::task::spawn_local(async move {
-        if let Err(error) = connection.await {
+        if let Err(error) = poll_fn(|cx| driver.poll(cx)).await {
             tracing::debug!(%error, "HTTP/2 connection to upstream ended");
         }
     });
-    let streams = Rc::new(Streams { count: Cell::new(0), counted: Cell::new(counted) });
-    let opened = Connection { sender, generation, streams };
-    shared.connections.borrow_mut().push(opened.clone());
+    let opened = Rc::new(Connection { sender, generation, state });
+    shared.connections.borrow_mut().push(Rc::clone(&opened));
     Ok((opened, true))
 }
 
-/// True when the peer says that it did not process a request: it refused the stream, or goes away and the stream is
-/// above those that it still serves (RFC 9113 sections 6.8 and 8.7). A stream below that ends in other ways.
-fn is_refused(error: &hyper::Error) -> bool {
-    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<::h2::Error>());
-    source.is_some_and(|error| {
-        error.is_remote() && (error.is_go_away() || error.reason() == Some(::h2::Reason::REFUSED_STREAM))
-    })
+/// What moves the frames of a connection.
+struct Driver {
+    connection: client::Connection<Io, Bytes>,
+    io: Io,
+    keep: KeepAlive,
+    state: Rc<State>,
+}
+
+impl Driver {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Ended>> {
+        if !self.keep.is_alive(cx, &self.io, self.state.streams.get() > 0) {
+            return Poll::Ready(Err(Ended::silent()));
+        }
+        match Pin::new(&mut self.connection).poll(cx) {
+            Poll::Ready(outcome) => Poll::Ready(outcome.map_err(Ended::from)),
+            Poll::Pending => self.io.poll_flush_behind(cx),
+        }
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.state.closed.set(true);
+    }
 }

@@ -221,15 +221,3 @@ impl Upstream {
         self.trust.ending(now)
     }
 }
-
-/// What a broken exchange is called.
-fn reason_of(error: &hyper::Error) -> Reason {
-    if error.is_user() || error.is_body_write_aborted() {
-        // The request's body ended early.
-        Reason::ClientDisconnected
-    } else if error.is_parse() {
-        Reason::UpstreamProtocolError
-    } else {
-        Reason::UpstreamReset
-    }
-}

@@ -20,7 +20,7 @@ use crate::{
         authority,
         body::{Incoming, ResponseBody},
         exchange::Exchange,
-        headers,
+        h2, headers,
         reply::{Audience, refuse},
         serve,
     },
@@ -81,7 +81,7 @@ pub(super) async fn serve_http(
     if protocol == Protocol::Http1 {
         serve::http1(worker, Direction::Outbound, stream, None, handle).await;
     } else {
-        serve::http2(worker, Direction::Outbound, stream, None, handle).await;
+        h2::serve(worker, Direction::Outbound, stream, None, handle).await;
     }
 }
 

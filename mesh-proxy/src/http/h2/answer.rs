@@ -1,0 +1,55 @@
+//! One request of a caller, in a task of its own, from its head to the last byte of its response.
+
+use std::{future::Future, pin::pin, rc::Rc, task::Poll};
+
+use bytes::Bytes;
+use h2::{Reason, RecvStream, server::SendResponse};
+use http::{Request, Response};
+use http_body::Body as _;
+
+use super::{Pump, Received};
+use crate::http::{
+    body::{Incoming, ResponseBody},
+    front::Front,
+};
+
+/// Answers a request. A caller that resets its stream is not worked for any more.
+pub(super) async fn answer<H, F>(
+    front: Rc<Front>,
+    handle: Rc<H>,
+    request: Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+) where
+    H: Fn(Request<Incoming>) -> F,
+    F: Future<Output = Response<ResponseBody>>,
+{
+    let (head, stream) = request.into_parts();
+    let body = Received::request(stream, &head.headers);
+    let response = match front.admit(Request::from_parts(head, Incoming::H2(body))) {
+        Ok(request) => {
+            let mut work = pin!(handle(request));
+            let response = std::future::poll_fn(|cx| match work.as_mut().poll(cx) {
+                Poll::Ready(response) => Poll::Ready(Some(response)),
+                Poll::Pending => respond.poll_reset(cx).map(|_| None),
+            });
+            match response.await {
+                Some(response) => response,
+                None => return,
+            }
+        }
+        Err(refused) => *refused,
+    };
+    let (head, body) = response.into_parts();
+    let ended = body.is_end_stream();
+    match respond.send_response(Response::from_parts(head, ()), ended) {
+        Ok(stream) if !ended => {
+            // The peer's reset ends it too; whoever counts knows by what was sent.
+            let _ = Pump::new(stream, body).await;
+        }
+        Ok(_) => {}
+        Err(error) => {
+            tracing::debug!(%error, "response cannot be sent");
+            respond.send_reset(Reason::INTERNAL_ERROR);
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! Serving one connection, until it ends or is told to end.
+
+use std::{
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
+    rc::Rc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use futures_util::{Stream as _, stream::FuturesUnordered};
+use h2::server::{Builder, Connection};
+use http::{Request, Response};
+use mesh_core::edge::Direction;
+use tokio::time::timeout;
+
+use super::{
+    CONNECTION_WINDOW, Ended, Io, KeepAlive, MAX_HEAD, MAX_SEND_BUFFER, MAX_STREAMS, STREAM_WINDOW,
+    answer::answer,
+};
+use crate::{
+    http::{
+        body::{Incoming, ResponseBody},
+        front::Front,
+        serve::HEAD_TIMEOUT,
+    },
+    net::Stream,
+    tls::Credentials,
+    worker::Worker,
+};
+
+/// Serves HTTP/2. `caller` is what the peer authenticated with; None for plaintext.
+pub(crate) async fn serve<H, F>(
+    worker: &Rc<Worker>,
+    direction: Direction,
+    io: Stream,
+    caller: Option<Rc<Credentials>>,
+    handle: Rc<H>,
+) where
+    H: Fn(Request<Incoming>) -> F + 'static,
+    F: Future<Output = Response<ResponseBody>> + 'static,
+{
+    let front = Rc::new(Front::new(worker, direction, &io));
+    let io = Io::accepted(io, worker, direction);
+    let outcome = match handshake(&io).await {
+        Ok(mut connection) => {
+            let keep = KeepAlive::new(connection.ping_pong());
+            let endings = FuturesUnordered::new();
+            endings.push(
+                Box::pin(told(Rc::clone(worker), direction, caller)) as Pin<Box<dyn Future<Output = _>>>
+            );
+            let mut serving = Serving { connection, io, keep, endings, front, handle };
+            poll_fn(|cx| serving.poll(cx)).await
+        }
+        Err(error) => Err(error),
+    };
+    if let Err(error) = outcome {
+        tracing::debug!(direction = direction.as_str(), %error, "HTTP/2 connection ended");
+    }
+}
+
+/// What happens to a connection from outside.
+enum Told {
+    /// It takes no new requests; with what cuts it in the end.
+    End(Pin<Box<dyn Future<Output = Self>>>),
+    /// What still runs on it is cut.
+    Cut,
+}
+
+async fn told(worker: Rc<Worker>, direction: Direction, caller: Option<Rc<Credentials>>) -> Told {
+    let ending = worker.ending(direction, caller).await;
+    Told::End(Box::pin(async move {
+        ending.overdue().await;
+        Told::Cut
+    }))
+}
+
+async fn handshake(io: &Io) -> Result<Connection<Io, Bytes>, Ended> {
+    let mut builder = Builder::new();
+    builder
+        .max_concurrent_streams(MAX_STREAMS)
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_header_list_size(MAX_HEAD)
+        .max_send_buffer_size(MAX_SEND_BUFFER);
+    // Nearly always the preface was seen already.
+    let mut shaking = pin!(builder.handshake(io.clone()));
+    let shaken = poll_fn(|cx| match shaking.as_mut().poll(cx) {
+        Poll::Ready(outcome) => Poll::Ready(outcome.map_err(Ended::from)),
+        Poll::Pending => io.poll_flush_behind(cx),
+    });
+    timeout(HEAD_TIMEOUT, shaken).await.unwrap_or_else(|_| Err(Ended::silent()))
+}
+
+/// A connection that is served.
+struct Serving<H> {
+    connection: Connection<Io, Bytes>,
+    io: Io,
+    keep: KeepAlive,
+    /// What is not asked at every turn, but when it has something to say.
+    endings: FuturesUnordered<Pin<Box<dyn Future<Output = Told>>>>,
+    front: Rc<Front>,
+    handle: Rc<H>,
+}
+
+impl<H> Serving<H> {
+    /// Moves frames; ready when the connection has ended.
+    fn poll<F>(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Ended>>
+    where
+        H: Fn(Request<Incoming>) -> F + 'static,
+        F: Future<Output = Response<ResponseBody>> + 'static,
+    {
+        while let Poll::Ready(Some(told)) = Pin::new(&mut self.endings).poll_next(cx) {
+            match told {
+                Told::End(cut) => {
+                    self.connection.graceful_shutdown();
+                    self.endings.push(cut);
+                }
+                Told::Cut => return Poll::Ready(Ok(())),
+            }
+        }
+        if !self.keep.is_alive(cx, &self.io, true) {
+            return Poll::Ready(Err(Ended::silent()));
+        }
+        while let Poll::Ready(accepted) = self.connection.poll_accept(cx) {
+            match accepted {
+                Some(Ok((request, respond))) => {
+                    let (front, handle) = (Rc::clone(&self.front), Rc::clone(&self.handle));
+                    tokio::task::spawn_local(answer(front, handle, request, respond));
+                }
+                Some(Err(error)) => return Poll::Ready(Err(error.into())),
+                None => return Poll::Ready(Ok(())),
+            }
+        }
+        self.io.poll_flush_behind(cx)
+    }
+}
