@@ -12,7 +12,7 @@ use http::{HeaderName, HeaderValue, Method, StatusCode};
 pub use self::{cors::is_preflight, headers::may_change, path::matched_prefix, redirect::Redirected};
 use crate::{
     name::{Host, ServicePort},
-    settings::Share,
+    settings::{BackendSettings, Share},
 };
 
 /// One filter. Filters of a rule apply in the order in which they stand, then those of the chosen backend.
@@ -102,6 +102,8 @@ pub struct Mirror {
     pub service: ServicePort,
     /// The share of the requests that is copied.
     pub share: Share,
+    /// How copies are spread over its endpoints; None: the defaults.
+    pub settings: Option<Arc<BackendSettings>>,
 }
 
 /// Cross-origin resource sharing.

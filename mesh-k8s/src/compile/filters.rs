@@ -41,7 +41,7 @@ pub(crate) fn lower(
                     name: Arc::clone(&service.name),
                     port: *port,
                 };
-                found.push(Filter::Mirror(Mirror { service, share: *share }));
+                found.push(Filter::Mirror(Mirror { service, share: *share, settings: None }));
             }
             FilterAction::Respond(name) => {
                 let key = (&*route.object.name.namespace, &**name);

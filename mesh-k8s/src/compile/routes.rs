@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use mesh_core::{
+    filter::Filter,
     name::{ObjectRef, ServicePort},
     protocol::Protocol,
     route::{Backend, RouteRule, ServiceRoutes, sort_rules},
@@ -38,8 +39,8 @@ pub(crate) fn lower(
             (None, Some(rules)) => rules,
             (None, None) => vec![own_endpoints(index, service)],
         };
-        for backend in rules.iter_mut().flat_map(|rule| &mut rule.backends) {
-            backend.settings = policies.backends(&backend.service);
+        for rule in &mut rules {
+            spread(policies, rule);
         }
         let protocol = common_protocol(*protocol, &rules, selected);
         let calls = policies.calls(service);
@@ -47,6 +48,22 @@ pub(crate) fn lower(
         services.insert(service.clone(), routes);
     }
     services
+}
+
+/// Says how calls, and copies of them, are spread over endpoints.
+fn spread(policies: &Policies, rule: &mut RouteRule) {
+    let copies = |filters: &mut [Filter]| {
+        for filter in filters {
+            if let Filter::Mirror(mirror) = filter {
+                mirror.settings = policies.backends(&mirror.service);
+            }
+        }
+    };
+    copies(&mut rule.filters);
+    for backend in &mut rule.backends {
+        copies(&mut backend.filters);
+        backend.settings = policies.backends(&backend.service);
+    }
 }
 
 /// The rule that leads all calls to the Service's own endpoints.

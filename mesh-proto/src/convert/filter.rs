@@ -186,13 +186,18 @@ impl Wire for Mirror {
     type Message = pb::Mirror;
 
     fn to_wire(&self) -> pb::Mirror {
-        pb::Mirror { service: Some(self.service.to_wire()), share_ppm: self.share.parts_per_million() }
+        pb::Mirror {
+            service: Some(self.service.to_wire()),
+            share_ppm: self.share.parts_per_million(),
+            settings: self.settings.as_deref().map(Wire::to_wire),
+        }
     }
 
     fn from_wire(message: &pb::Mirror) -> Result<Self, ConvertError> {
         Ok(Self {
             service: required(message.service.as_ref(), "service")?,
             share: share(message.share_ppm, "share_ppm")?,
+            settings: optional(message.settings.as_ref(), "settings")?.map(Arc::new),
         })
     }
 }

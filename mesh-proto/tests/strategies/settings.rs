@@ -223,7 +223,8 @@ pub(crate) fn filter() -> impl Strategy<Value = Filter> {
         (option::of(arc(dns_name())), option::of(path_change()))
             .prop_map(|(host, path)| Filter::Rewrite { host, path }),
         redirect().prop_map(Filter::Redirect),
-        (service_port(), share()).prop_map(|(service, share)| Filter::Mirror(Mirror { service, share })),
+        (service_port(), share(), option::of(backend_settings().prop_map(Arc::new)))
+            .prop_map(|(service, share, settings)| Filter::Mirror(Mirror { service, share, settings })),
         cors().prop_map(Filter::Cors),
         respond().prop_map(Filter::Respond),
     ]

@@ -24,6 +24,8 @@ pub(crate) struct Affinity<'a> {
     pub headers: Option<&'a HeaderMap>,
     /// The caller's address; None: not known.
     pub source: Option<IpAddr>,
+    /// The hash of the call's key, where it was chosen for before.
+    pub hash: Option<u64>,
 }
 
 /// A choice.
@@ -32,6 +34,8 @@ pub(crate) struct Picked {
     pub at: usize,
     /// A cookie for the response, so that the caller comes back to the same endpoint.
     pub cookie: Option<HeaderValue>,
+    /// The hash by which it was chosen; None: the choice does not follow from the call.
+    pub hash: Option<u64>,
 }
 
 /// The endpoints of one backend.
@@ -84,16 +88,20 @@ impl Balancer {
         &self.endpoints
     }
 
-    /// Picks an endpoint, not `avoid` where there is another. None: there is none that works.
-    pub(crate) fn pick(&self, call: Affinity<'_>, avoid: Option<&Rc<EndpointState>>) -> Option<Picked> {
-        let just = |at| Picked { at, cookie: None };
+    /// Picks an endpoint, none of `avoid` where there is another, and not the last of them where there are two. None:
+    /// there is none that works.
+    pub(crate) fn pick(&self, call: Affinity<'_>, avoid: &[Rc<EndpointState>]) -> Option<Picked> {
+        let just = |at| Picked { at, cookie: None, hash: None };
         let Some(settings) = &self.settings else {
             let all = Group::All(self.endpoints.len());
             return self.by_load(all, None).map(|place| just(self.other_than(avoid, all, place)));
         };
         let usable = self.usable(settings)?;
-        let near =
-            usable.far.is_empty() || (!usable.near.is_empty() && usable.near_share.takes(fastrand::u64(..)));
+        let spent = |group: &[usize]| !avoid.is_empty() && group.iter().all(|at| self.is_among(avoid, *at));
+        let near = usable.far.is_empty()
+            || (!usable.near.is_empty()
+                && !spent(&usable.near)
+                && usable.near_share.takes(fastrand::u64(..)));
         let group = Group::These(if near { &usable.near } else { &usable.far });
         let place = match &settings.balance {
             Balance::PeakEwma | Balance::LeastRequest => self.by_load(group, Some(settings)),
@@ -168,22 +176,27 @@ impl Balancer {
         maglev: bool,
         call: Affinity<'_>,
         group: Group<'_>,
-        avoid: Option<&Rc<EndpointState>>,
+        avoid: &[Rc<EndpointState>],
     ) -> Option<Picked> {
-        let (hash, cookie) = match key_of(key, call) {
+        let (hash, cookie) = match call.hash.or_else(|| key_of(key, call)) {
             Some(hash) => (hash, None),
             None => made(key, call.headers.is_some()),
         };
-        let fits = |at: usize| {
-            let avoided = || avoid.is_some_and(|a| self.endpoints.get(at).is_some_and(|e| Rc::ptr_eq(a, e)));
-            group.holds(at) && (group.len() == 1 || !avoided())
+        let next = |avoid: &[_]| {
+            let fits = |at: usize| group.holds(at) && !self.is_among(avoid, at);
+            if maglev {
+                self.maglev.get_or_init(|| Maglev::new(&self.names())).pick(hash, fits)
+            } else {
+                self.ring.get_or_init(|| Ring::new(&self.names())).pick(hash, fits)
+            }
         };
-        let at = if maglev {
-            self.maglev.get_or_init(|| Maglev::new(&self.names())).pick(hash, fits)
-        } else {
-            self.ring.get_or_init(|| Ring::new(&self.names())).pick(hash, fits)
-        };
-        Some(Picked { at: at?, cookie })
+        let at = next(avoid).or_else(|| next(last_of(avoid))).or_else(|| next(&[]))?;
+        Some(Picked { at, cookie, hash: Some(hash) })
+    }
+
+    fn is_among(&self, some: &[Rc<EndpointState>], at: usize) -> bool {
+        !some.is_empty()
+            && self.endpoints.get(at).is_some_and(|endpoint| some.iter().any(|one| Rc::ptr_eq(one, endpoint)))
     }
 
     /// What hashes know endpoints by.
@@ -191,15 +204,23 @@ impl Balancer {
         self.endpoints.iter().map(|endpoint| endpoint.endpoint.address.to_string()).collect()
     }
 
-    /// The index at `place`, or another one where that is the endpoint to avoid.
-    fn other_than(&self, avoid: Option<&Rc<EndpointState>>, group: Group<'_>, place: usize) -> usize {
+    /// The index at `place`, or another one where that is an endpoint to avoid.
+    fn other_than(&self, avoid: &[Rc<EndpointState>], group: Group<'_>, place: usize) -> usize {
         let at = group.at(place);
-        let (Some(avoid), count) = (avoid, group.len()) else { return at };
-        if count > 1 && self.endpoints.get(at).is_some_and(|endpoint| Rc::ptr_eq(endpoint, avoid)) {
-            return group.at((place + fastrand::usize(1..count)) % count);
+        if !self.is_among(avoid, at) {
+            return at;
         }
-        at
+        let (count, first) = (group.len(), fastrand::usize(..group.len().max(1)));
+        let next = |avoid: &[_]| {
+            let mut all = (0..count).map(|step| group.at((first + step) % count));
+            all.find(|at| !self.is_among(avoid, *at))
+        };
+        next(avoid).or_else(|| next(last_of(avoid))).unwrap_or(at)
     }
+}
+
+fn last_of(all: &[Rc<EndpointState>]) -> &[Rc<EndpointState>] {
+    all.last().map_or(&[], std::slice::from_ref)
 }
 
 /// Endpoints among which is chosen, by index.

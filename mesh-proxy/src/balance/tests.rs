@@ -30,7 +30,7 @@ fn balancer(count: u16, settings: BackendSettings) -> (Endpoints, Balancer) {
 }
 
 fn picks(balancer: &Balancer, count: usize) -> Vec<usize> {
-    let pick = |_| balancer.pick(Affinity::default(), None).unwrap().at;
+    let pick = |_| balancer.pick(Affinity::default(), &[]).unwrap().at;
     (0..count).map(pick).collect()
 }
 
@@ -77,8 +77,8 @@ fn every_way_reaches_every_endpoint_and_avoids_one() {
         found.sort_unstable();
         found.dedup();
         assert_eq!(found, [0, 1, 2, 3]);
-        let avoid = &balancer.endpoints()[2];
-        assert!((0..100).all(|_| balancer.pick(Affinity::default(), Some(avoid)).unwrap().at != 2));
+        let avoid = &balancer.endpoints()[2..3];
+        assert!((0..100).all(|_| balancer.pick(Affinity::default(), avoid).unwrap().at != 2));
     }
 }
 
@@ -98,22 +98,35 @@ fn keys_stay_with_their_endpoint() {
         for balance in [Balance::RingHash(key.clone()), Balance::Maglev(key.clone())] {
             let (_endpoints, balancer) =
                 balancer(5, BackendSettings { balance, ..BackendSettings::default() });
-            let pick = |user: usize, avoid| {
+            let pick = |user: usize, avoid: &[_]| {
                 let value = if name == "cookie" { format!("a=b; session={user}") } else { user.to_string() };
                 let name: http::HeaderName = name.parse().unwrap();
                 let headers = HeaderMap::from_iter([(name, HeaderValue::try_from(value).unwrap())]);
-                balancer.pick(Affinity { headers: Some(&headers), source: None }, avoid).unwrap()
+                balancer.pick(Affinity { headers: Some(&headers), source: None, hash: None }, avoid).unwrap()
             };
-            let homes: Vec<usize> = (0..40).map(|user| pick(user, None).at).collect();
+            let homes: Vec<usize> = (0..40).map(|user| pick(user, &[]).at).collect();
             assert!(homes.iter().any(|home| *home != homes[0]));
             for (user, home) in homes.iter().enumerate() {
-                assert_eq!(pick(user, None).at, *home);
+                assert_eq!(pick(user, &[]).at, *home);
                 assert_ne!(
-                    pick(user, Some(&balancer.endpoints()[*home])).at,
+                    pick(user, &balancer.endpoints()[*home..=*home]).at,
                     *home,
                     "a retry goes elsewhere"
                 );
-                assert!(pick(user, None).cookie.is_none());
+                let first = pick(user, &[]);
+                assert!(first.cookie.is_none());
+                // Without the fields, the hash leads the same way: each endpoint once, then not the last one.
+                let mut tried = vec![Rc::clone(&balancer.endpoints()[*home])];
+                let again = Affinity { hash: first.hash, ..Affinity::default() };
+                while tried.len() < 5 {
+                    let next = balancer.pick(again, &tried).unwrap();
+                    assert_eq!(next.at, pick(user, &tried).at);
+                    let next = Rc::clone(&balancer.endpoints()[next.at]);
+                    assert!(!tried.iter().any(|one| Rc::ptr_eq(one, &next)), "each once");
+                    tried.push(next);
+                }
+                let next = balancer.pick(again, &tried).unwrap().at;
+                assert!(!Rc::ptr_eq(&balancer.endpoints()[next], tried.last().unwrap()));
             }
         }
     }
@@ -125,13 +138,13 @@ fn a_caller_without_the_cookie_gets_one_that_leads_back() {
     let (_endpoints, balancer) =
         balancer(7, BackendSettings { balance: Balance::RingHash(key), ..BackendSettings::default() });
     let mut headers = HeaderMap::new();
-    let first = balancer.pick(Affinity { headers: Some(&headers), source: None }, None).unwrap();
+    let first = balancer.pick(Affinity { headers: Some(&headers), source: None, hash: None }, &[]).unwrap();
     let set = first.cookie.unwrap();
     let set = set.to_str().unwrap();
     let (pair, rest) = set.split_once("; ").unwrap();
     assert_eq!(rest, "HttpOnly; Max-Age=60; Path=/");
     headers.insert(COOKIE, pair.parse().unwrap());
-    let again = balancer.pick(Affinity { headers: Some(&headers), source: None }, None).unwrap();
+    let again = balancer.pick(Affinity { headers: Some(&headers), source: None, hash: None }, &[]).unwrap();
     assert_eq!((again.at, again.cookie), (first.at, None));
 }
 
@@ -141,7 +154,7 @@ fn opaque_connections_stay_by_their_source() {
     let (_endpoints, balancer) = balancer(5, BackendSettings { balance, ..BackendSettings::default() });
     let of = |last: u8| {
         let source = Some(std::net::IpAddr::from([10, 0, 0, last]));
-        balancer.pick(Affinity { headers: None, source }, None).unwrap().at
+        balancer.pick(Affinity { headers: None, source, hash: None }, &[]).unwrap().at
     };
     assert!((0..50).all(|last| of(last) == of(last)));
     assert!((0..50).any(|last| of(last) != of(0)));

@@ -6,12 +6,14 @@ use http::HeaderValue;
 use mesh_core::{
     config::Destination,
     edge::{Direction, EdgeKey},
+    filter::{Filter, Mirror},
     identity::SpiffeId,
     matching::RequestParts,
     name::ServicePort,
     protocol::Protocol,
     reason::Reason,
     route::{Backend, RouteRule, ServiceRoutes},
+    settings::BackendSettings,
 };
 
 use super::plan::{Plan, ServiceState};
@@ -29,6 +31,8 @@ pub(crate) struct Table {
     shard: Arc<Shard>,
     own: Option<SpiffeId>,
     rules: Vec<Rule>,
+    /// What takes copies of requests.
+    mirrors: Vec<(ServicePort, Target)>,
     /// What is counted for the Service; None: it is none.
     service: Option<Rc<ServiceState>>,
     /// A rule looks at paths.
@@ -61,6 +65,8 @@ pub(crate) struct Choice {
     pub edge: Arc<EdgeStats>,
     /// A cookie for the response, so that the caller comes back to this endpoint.
     pub cookie: Option<HeaderValue>,
+    /// The hash of the call's key, where the choice followed from one.
+    pub hash: Option<u64>,
     /// Which backend of the rule it is, by index.
     pub backend: usize,
     /// What may be in use towards the backend; None: it is not limited.
@@ -90,28 +96,37 @@ pub(crate) enum Kind<'a> {
 impl Table {
     /// Prepares what the controller answered.
     pub(crate) fn new(worker: &Rc<Worker>, resolved: Arc<Resolved>) -> Self {
-        let target = |backend: &Backend| {
-            let endpoints = resolved.endpoints.get(&backend.service);
+        let target = |service: &ServicePort, settings: Option<&Arc<BackendSettings>>| {
+            let endpoints = resolved.endpoints.get(service);
             let endpoints: Vec<_> =
                 endpoints.iter().flat_map(|all| all.iter()).map(|e| worker.endpoints.get(e)).collect();
             let edges = endpoints.iter().map(|_| Default::default()).collect();
-            let limits = backend.settings.as_ref().map(|settings| settings.breaker).unwrap_or_default();
-            let circuit = worker.shared.circuit(&backend.service, limits).map(Rc::new);
-            Target { circuit, balancer: Balancer::new(worker, endpoints, backend.settings.as_ref()), edges }
+            let limits = settings.map(|settings| settings.breaker).unwrap_or_default();
+            let circuit = worker.shared.circuit(service, limits).map(Rc::new);
+            Target { circuit, balancer: Balancer::new(worker, endpoints, settings), edges }
         };
+        let backend = |backend: &Backend| target(&backend.service, backend.settings.as_ref());
+        let mut mirrors: Vec<(ServicePort, Target)> = Vec::new();
         let (rules, paths, service) = match &resolved.destination {
             Destination::Service(routes) => {
                 let rule = |rule: &RouteRule| Rule {
-                    targets: rule.backends.iter().map(target).collect(),
+                    targets: rule.backends.iter().map(backend).collect(),
                     plan: Plan::of(routes, rule).map(Box::new),
                 };
+                for filter in routes.rules.iter().flat_map(RouteRule::all_filters) {
+                    if let Filter::Mirror(Mirror { service, settings, .. }) = filter
+                        && !mirrors.iter().any(|(known, _)| known == service)
+                    {
+                        mirrors.push((service.clone(), target(service, settings.as_ref())));
+                    }
+                }
                 let service = worker.services.get(&routes.service);
                 (routes.rules.iter().map(rule).collect(), routes.looks_at_paths(), Some(service))
             }
             Destination::Passthrough | Destination::Unknown(_) => (Vec::new(), false, None),
         };
         let own = worker.workload().map(|workload| workload.identity.clone());
-        Self { shard: Arc::clone(&worker.shard), own, rules, service, paths, resolved }
+        Self { shard: Arc::clone(&worker.shard), own, rules, mirrors, service, paths, resolved }
     }
 
     /// True when it was made of this answer.
@@ -139,7 +154,7 @@ impl Table {
     }
 
     /// Chooses rule, backend and endpoint. `request` is None for opaque connections; `seen` is what the call speaks,
-    /// which counts where nothing is declared. Where there is another endpoint than `avoid`, that is taken.
+    /// which counts where nothing is declared. Where there is another endpoint than those of `avoid`, that is taken.
     ///
     /// # Errors
     /// [`Nowhere`].
@@ -148,10 +163,10 @@ impl Table {
         request: Option<&RequestParts<'_>>,
         seen: Protocol,
         source: Option<IpAddr>,
-        avoid: Option<&Rc<EndpointState>>,
+        avoid: &[Rc<EndpointState>],
     ) -> Result<Choice, Box<Nowhere>> {
         let rule = self.rule(request, seen)?;
-        let call = Affinity { headers: request.map(|request| request.headers), source };
+        let call = Affinity { headers: request.map(|request| request.headers), source, hash: None };
         self.pick(rule, call, seen, avoid)
     }
 
@@ -171,7 +186,7 @@ impl Table {
         routes.matching_rule(request).ok_or_else(none)
     }
 
-    /// Chooses backend and endpoint of a rule; not `avoid`, where there is another endpoint.
+    /// Chooses backend and endpoint of a rule; none of `avoid`, where there is another endpoint.
     ///
     /// # Errors
     /// [`Nowhere`].
@@ -180,7 +195,7 @@ impl Table {
         rule: usize,
         call: Affinity<'_>,
         seen: Protocol,
-        avoid: Option<&Rc<EndpointState>>,
+        avoid: &[Rc<EndpointState>],
     ) -> Result<Choice, Box<Nowhere>> {
         let Kind::Service(routes) = self.kind() else {
             return Err(self.nowhere(Reason::UnknownDestination, None, None, seen));
@@ -195,26 +210,24 @@ impl Table {
             .ok_or_else(|| self.nowhere(Reason::NoHealthyEndpoint, Some(rule), Some(selection.backend), seen))
     }
 
-    /// Chooses another endpoint of the same backend, none of `tried`. Where there is none, with `same` one of them once
-    /// more.
+    /// Chooses another endpoint of the same backend, none of `tried`, the failed one included. Where there is none, with
+    /// `same` one of them once more. What the call is chosen by stays what it was.
     pub(crate) fn another(
         &self,
         rule: usize,
         failed: &Choice,
         tried: &[Rc<EndpointState>],
-        call: Affinity<'_>,
+        source: IpAddr,
         seen: Protocol,
         same: bool,
     ) -> Option<Choice> {
-        const PICKS: usize = 4;
-        let balancer = &self.target(rule, failed.backend)?.balancer;
-        let new = |picked: &Picked| {
-            let endpoint = balancer.endpoints().get(picked.at);
-            endpoint.is_some_and(|one| !tried.iter().any(|other| Rc::ptr_eq(one, other)))
-        };
-        let pick = || balancer.pick(call, Some(&failed.endpoint));
-        let found = (0..PICKS).filter_map(|_| pick()).find(new);
-        self.choice(rule, failed.backend, found.or_else(|| pick().filter(|_| same))?, seen)
+        let call = Affinity { headers: None, source: Some(source), hash: failed.hash };
+        let picked = self.target(rule, failed.backend)?.balancer.pick(call, tried)?;
+        let mut choice = self.choice(rule, failed.backend, picked, seen)?;
+        let new = !tried.iter().any(|one| Rc::ptr_eq(one, &choice.endpoint));
+        // The caller's key as it was made at first.
+        choice.cookie.clone_from(&failed.cookie);
+        (new || same).then_some(choice)
     }
 
     fn target(&self, rule: usize, backend: usize) -> Option<&Target> {
@@ -223,7 +236,7 @@ impl Table {
 
     fn choice(&self, rule: usize, backend: usize, picked: Picked, seen: Protocol) -> Option<Choice> {
         let target = self.target(rule, backend)?;
-        let Picked { at, cookie } = picked;
+        let Picked { at, cookie, hash } = picked;
         let endpoints = target.balancer.endpoints();
         let endpoint = endpoints.get(at)?;
         let key = || self.key(Some(rule), Some(backend), Some(endpoint), seen);
@@ -232,14 +245,18 @@ impl Table {
             None => self.shard.edge(&key()),
         };
         let (endpoint, circuit, alone) = (Rc::clone(endpoint), target.circuit.clone(), endpoints.len() < 2);
-        Some(Choice { endpoint, edge, cookie, backend, circuit, alone })
+        Some(Choice { endpoint, edge, cookie, hash, backend, circuit, alone })
     }
 
-    /// An endpoint for copies of requests; None: the Service has none.
-    pub(crate) fn mirror(&self, worker: &Worker, service: &ServicePort) -> Option<Rc<EndpointState>> {
-        let endpoints = self.resolved.endpoints.get(service)?;
-        let at = fastrand::usize(..endpoints.len().max(1));
-        endpoints.get(at).map(|endpoint| worker.endpoints.get(endpoint))
+    /// An endpoint that takes copies of requests now, and what may be in use towards its Service. None: there is none.
+    pub(crate) fn mirror(
+        &self,
+        service: &ServicePort,
+        call: Affinity<'_>,
+    ) -> Option<(Rc<EndpointState>, Option<Rc<Circuit>>)> {
+        let (_, target) = self.mirrors.iter().find(|(name, _)| name == service)?;
+        let at = target.balancer.pick(call, &[])?.at;
+        Some((Rc::clone(target.balancer.endpoints().get(at)?), target.circuit.clone()))
     }
 
     /// What is configured for the calls of a rule; None: nothing.

@@ -171,13 +171,13 @@ async fn connect(worker: &Rc<Worker>, table: &Table, peer: PeerAddr) -> Result<C
         tracing::info!(detail = text, "unknown destination of a declared upstream");
     }
     let mut choice = table
-        .choose(None, Protocol::Opaque, Some(peer.0.ip()), None)
+        .choose(None, Protocol::Opaque, Some(peer.0.ip()), &[])
         .map_err(|none| Box::new((none.reason, none.edge, None)))?;
     let timeouts = match table.kind() {
         Kind::Service(routes) => routes.opaque_timeouts(),
         Kind::Passthrough | Kind::Unknown(_) => Timeouts::default(),
     };
-    let mut attempt = 1;
+    let mut tried = Vec::new();
     loop {
         let endpoint = Rc::clone(&choice.endpoint);
         let address = endpoint.upstream.address();
@@ -204,9 +204,15 @@ async fn connect(worker: &Rc<Worker>, table: &Table, peer: PeerAddr) -> Result<C
             Err(reason) => {
                 flight.failed();
                 drop((flight, counted));
-                attempt += 1;
-                choice = match table.choose(None, Protocol::Opaque, Some(peer.0.ip()), Some(&endpoint)) {
-                    Ok(other) if attempt <= ATTEMPTS && !Rc::ptr_eq(&other.endpoint, &endpoint) => other,
+                tried.push(endpoint);
+                let source = Some(peer.0.ip());
+                choice = match table.choose(None, Protocol::Opaque, source, &tried) {
+                    Ok(other)
+                        if tried.len() < ATTEMPTS
+                            && !tried.iter().any(|one| Rc::ptr_eq(one, &other.endpoint)) =>
+                    {
+                        other
+                    }
                     _ => return Err(refused(choice.edge, reason)),
                 };
             }

@@ -26,14 +26,14 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use crate::mesh::{Mesh, Side, endpoint, route_to, serves};
 
 /// An HTTP/1.1 application that answers with its name, and with 503 while it is told to.
-struct Fickle {
-    served: Served,
-    good: Arc<AtomicBool>,
+pub(crate) struct Fickle {
+    pub(crate) served: Served,
+    pub(crate) good: Arc<AtomicBool>,
     calls: Arc<AtomicU64>,
 }
 
 impl Fickle {
-    async fn start(name: &'static str) -> Self {
+    pub(crate) async fn start(name: &'static str) -> Self {
         let (good, calls) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicU64::new(0)));
         let (good_now, count) = (Arc::clone(&good), Arc::clone(&calls));
         let served = Served::start(fresh_addr(0), move |mut stream, _| {
@@ -61,7 +61,7 @@ impl Fickle {
         Self { served, good, calls }
     }
 
-    fn calls(&self) -> u64 {
+    pub(crate) fn calls(&self) -> u64 {
         self.calls.load(Ordering::SeqCst)
     }
 }

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper that fails ends its test")]
 
+mod affinity;
 mod balance;
 mod bounds;
 mod bypass;

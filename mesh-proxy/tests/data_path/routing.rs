@@ -329,7 +329,7 @@ async fn copies_go_elsewhere_and_nobody_waits_for_them() {
         (HttpApp::start("catalog", fresh_addr(0)).await, HttpApp::start("shadow", fresh_addr(0)).await);
     let pair = Pair::start(Protocol::Http1, app.address(), |_| ()).await;
     let (shadow, service) = shadow(&pair.mesh, &copy).await;
-    let mirror = |share| vec![Filter::Mirror(Mirror { service: service.clone(), share })];
+    let mirror = |share| vec![Filter::Mirror(Mirror { service: service.clone(), share, settings: None })];
     for (host, share) in [("all", Share::ALL), ("none", Share::default())] {
         let rule = rule(&pair.service, Vec::new(), mirror(share));
         let routes = ServiceRoutes::new(pair.service.clone(), Protocol::Http1, vec![rule]);

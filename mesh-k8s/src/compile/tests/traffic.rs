@@ -105,6 +105,13 @@ fn filters_lead_to_what_exists() {
     let key = DestinationKey::Host(Host { name: "catalog".into(), port: None });
     let (_, needed) = found.destination(&key, "shop");
     assert_eq!(needed, [port("shop/catalog-v1:80"), port("shop/catalog-v2:80")], "copies need endpoints");
+    let policy =
+        "apiVersion: meshctl.dev/v1alpha1\nkind: TrafficPolicy\nmetadata: {name: v2, namespace: shop}
+spec: {targetRef: {kind: Service, name: catalog-v2}, healthCheck: {tcp: {}}}\n";
+    let found = compiled(&[SHOP, policy, &to("catalog-v2")]);
+    let rule = &found.services[&port("shop/catalog:80")].rules[0];
+    let Filter::Mirror(mirror) = &rule.filters[0] else { panic!("{rule:?}") };
+    assert!(mirror.settings.as_ref().is_some_and(|settings| settings.health.is_some()), "{mirror:?}");
     let found = compiled(&[SHOP, &to("catalog-v3")]);
     check_problems(
         &found,

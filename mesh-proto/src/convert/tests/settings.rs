@@ -155,7 +155,7 @@ fn filters_are_checked() {
     refused::<Filter>(&redirect("ftp", "", 302), "redirect.scheme", "https");
     refused::<Filter>(&redirect("", "a b", 302), "redirect.host", "DNS name");
     refused::<Filter>(&redirect("", "", 200), "redirect.status", "301");
-    let mirror = pb::Mirror { service: port(80), share_ppm: 1_000_001 };
+    let mirror = pb::Mirror { service: port(80), share_ppm: 1_000_001, settings: None };
     refused::<Filter>(&filter(filter::Kind::Mirror(mirror)), "mirror.share_ppm", "1000000");
     for origin in
         ["", "a.example", "https://", "https://a b", "https://*", "https://A.example", "**", "https://a/"]

@@ -15,7 +15,7 @@ use mesh_core::{
 use tokio::time::sleep;
 
 use crate::{
-    balance::{Affinity, EndpointState, Flight},
+    balance::{EndpointState, Flight},
     config::Http1Transport,
     http::{
         authority,
@@ -144,8 +144,7 @@ impl Call<'_> {
 
     /// The next endpoint: one that was not tried yet; the same once more only where retries are configured.
     fn elsewhere(&self, failed: &Choice, seen: &[Rc<EndpointState>]) -> Option<Choice> {
-        let call = Affinity { headers: None, source: Some(self.source) };
-        self.table.another(self.rule, failed, seen, call, self.seen, self.retry().is_some())
+        self.table.another(self.rule, failed, seen, self.source, self.seen, self.retry().is_some())
     }
 
     async fn attempt(

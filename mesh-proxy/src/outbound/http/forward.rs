@@ -62,8 +62,9 @@ pub(super) async fn forward(
         }
     };
     let choice = {
-        let call = Affinity { headers: Some(request.headers()), source: Some(caller.peer.ip()) };
-        table.pick(rule, call, seen, None)
+        let source = Some(caller.peer.ip());
+        let call = Affinity { headers: Some(request.headers()), source, hash: None };
+        table.pick(rule, call, seen, &[])
     };
     let edge = match &choice {
         Ok(choice) => Arc::clone(&choice.edge),
@@ -87,7 +88,7 @@ pub(super) async fn forward(
     let mut request = request.map(|body| RequestBody::new(body, &mut exchange));
     if let Some(rule) = plan.filter(|plan| plan.mirrors && asked.is_none()).and_then(|_| table.route(rule)) {
         for filters in rule.filters_towards(Some(choice.backend)) {
-            mirror::copy(worker, table, filters, &mut request, seen);
+            mirror::copy(worker, table, filters, &mut request, caller.peer.ip(), seen);
         }
     }
     table.count(exchange.started());

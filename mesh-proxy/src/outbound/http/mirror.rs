@@ -3,17 +3,18 @@
 //! A copy is sent once the request's body has passed, of which at most as much is kept as for a retry; a larger one is
 //! not copied. So the request itself is never delayed, and a copy is never half a request.
 
-use std::{cell::Cell, rc::Rc, sync::Arc, time::Duration};
+use std::{cell::Cell, net::IpAddr, rc::Rc, sync::Arc, time::Duration};
 
 use http::Request;
 use http_body_util::BodyExt as _;
-use mesh_core::{filter::Filter, protocol::Protocol};
+use mesh_core::{filter::Filter, protocol::Protocol, reason::Reason, resilience::breaker::Kind};
 use tokio::time::timeout;
 
 use super::attempt::wire;
 use crate::{
-    balance::{EndpointState, Flight},
+    balance::{Affinity, EndpointState, Flight},
     http::{authority, body::RequestBody},
+    limits::Circuit,
     outbound::table::Table,
     pool::Terms,
     telemetry::Shard,
@@ -31,6 +32,7 @@ pub(super) fn copy(
     table: &Table,
     filters: &[Filter],
     request: &mut Request<RequestBody>,
+    source: IpAddr,
     seen: Protocol,
 ) {
     for filter in filters {
@@ -39,11 +41,13 @@ pub(super) fn copy(
             continue;
         }
         let Some(copying) = Copying::begin(worker) else { continue };
-        let Some(endpoint) = table.mirror(worker, &mirror.service) else { continue };
+        // Copies of what belongs together go together.
+        let call = Affinity { headers: Some(request.headers()), source: Some(source), hash: None };
+        let Some((endpoint, circuit)) = table.mirror(&mirror.service, call) else { continue };
         let head = authority::copy_head(request);
         let own = Rc::clone(worker);
         let send = move |body| {
-            tokio::task::spawn_local(copying.send(own, endpoint, head.map(|()| body), seen));
+            tokio::task::spawn_local(copying.send(own, (endpoint, circuit), head.map(|()| body), seen));
         };
         match request.body_mut().replay() {
             None => send(RequestBody::none()),
@@ -73,7 +77,7 @@ impl Copying {
     async fn send(
         mut self,
         worker: Rc<Worker>,
-        endpoint: Rc<EndpointState>,
+        (endpoint, circuit): (Rc<EndpointState>, Option<Rc<Circuit>>),
         mut request: Request<RequestBody>,
         seen: Protocol,
     ) {
@@ -85,11 +89,23 @@ impl Copying {
         if authority::write_for(&mut request, wire).is_err() {
             return;
         }
+        let terms = Terms { circuit: circuit.as_deref(), ..Terms::usual(epoch.as_deref()) };
+        let Ok(_counted) = terms.take(Kind::Requests) else { return };
         let mut flight = Flight::start(&endpoint);
-        let terms = Terms::usual(epoch.as_deref());
         let exchange = async {
-            let (response, _lease) = endpoint.upstream.send(wire, &terms, request).await.ok()?;
-            flight.answered();
+            let (response, _lease) = match endpoint.upstream.send(wire, &terms, request).await {
+                Ok(answered) => answered,
+                Err(failure) => {
+                    if failure.reason != Reason::CircuitOpen {
+                        flight.failed();
+                    }
+                    return None;
+                }
+            };
+            match response.status().is_server_error() {
+                true => flight.answered_badly(),
+                false => flight.answered(),
+            }
             let mut body = response.into_body();
             while let Some(Ok(_)) = body.frame().await {}
             Some(())
