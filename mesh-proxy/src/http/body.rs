@@ -1,8 +1,6 @@
 //! Bodies that pass through: never buffered, never copied, counted on the way.
 
 use std::{
-    error::Error as _,
-    io,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, ready},
@@ -13,84 +11,17 @@ use bytes::{Buf, Bytes};
 use http_body::{Body, Frame, SizeHint};
 use mesh_core::reason::Reason;
 
+pub(crate) use super::incoming::{BodyError, Incoming};
 use super::{
     clock::{Clock, Patience},
     exchange::{Exchange, Progress},
     expect::Gate,
-    h1::Malformed,
-    h2, headers,
+    h1::ResponseHead,
+    headers,
     replay::Replay,
     reply,
 };
-use crate::pool::{Lease, Received};
-
-/// A body as it comes.
-pub(crate) enum Incoming {
-    /// In a request of HTTP/1.
-    Hyper(hyper::body::Incoming),
-    /// In a stream of HTTP/2.
-    H2(h2::Received),
-    /// In a response of HTTP/1.
-    H1(Received),
-}
-
-/// Why a body does not come to its end.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum BodyError {
-    /// A caller of HTTP/1.
-    #[error(transparent)]
-    Hyper(#[from] hyper::Error),
-    /// HTTP/2.
-    #[error(transparent)]
-    H2(#[from] ::h2::Error),
-    /// Reading failed.
-    #[error(transparent)]
-    Io(#[from] io::Error),
-    /// It is not what it should be.
-    #[error(transparent)]
-    Malformed(#[from] Malformed),
-    /// Nothing came for too long.
-    #[error("nothing came of the request's body for too long")]
-    Stalled,
-    /// It is sent elsewhere.
-    #[error("the request is sent elsewhere")]
-    Superseded,
-    /// Its time is over.
-    #[error("the time for the exchange is over")]
-    TimedOut,
-}
-
-impl Body for Incoming {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match self.get_mut() {
-            Self::Hyper(inner) => Pin::new(inner).poll_frame(cx).map_err(BodyError::from),
-            Self::H2(inner) => Pin::new(inner).poll_frame(cx),
-            Self::H1(inner) => Pin::new(inner).poll_frame(cx),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Hyper(inner) => inner.is_end_stream(),
-            Self::H2(inner) => inner.is_end_stream(),
-            Self::H1(inner) => inner.is_end_stream(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Hyper(inner) => inner.size_hint(),
-            Self::H2(inner) => inner.size_hint(),
-            Self::H1(inner) => inner.size_hint(),
-        }
-    }
-}
+use crate::pool::Lease;
 
 /// The body of a forwarded request.
 pub(crate) struct RequestBody {
@@ -151,6 +82,15 @@ impl RequestBody {
     /// HTTP/2 applications: their streams may be silent, and cost little.
     pub(crate) fn limit_silence(&mut self, limit: Duration) {
         self.patience = self.progress.is_some().then(|| Patience::new(limit));
+    }
+
+    /// Passes on what an upstream says before its response.
+    pub(super) fn interim(&self, head: &ResponseHead) {
+        match &self.inner {
+            Inner::Nothing => {}
+            Inner::Incoming(incoming) => incoming.interim(head),
+            Inner::Replay(replay) => replay.interim(head),
+        }
     }
 
     /// True when it is held back.
@@ -228,19 +168,9 @@ impl Progress {
                 let count = frame.data_ref().map_or(0, Bytes::remaining) as u64;
                 self.bytes.set(self.bytes.get() + count);
             }
-            Some(Err(error)) => self.fault.set(Some(fault(error))),
+            Some(Err(error)) => self.fault.set(Some(error.fault())),
             None => {}
         }
-    }
-}
-
-/// What the caller did wrong when its body breaks: chunks that are none are no body; others just end.
-fn fault(error: &BodyError) -> Reason {
-    let BodyError::Hyper(error) = error else { return Reason::ClientDisconnected };
-    let kind = error.source().and_then(|source| source.downcast_ref()).map(io::Error::kind);
-    match kind {
-        Some(io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData) => Reason::BadRequest,
-        _ => Reason::ClientDisconnected,
     }
 }
 

@@ -1,21 +1,26 @@
 //! Before a request is handled: a head that can be read in more than one way goes no further.
 
-use std::{future::Future, rc::Rc};
+use std::rc::Rc;
 
-use http::{HeaderValue, Request, Response, Version, header::CONNECTION};
-use mesh_core::{edge::Direction, protocol::Protocol};
+use http::{HeaderValue, Request, Response, StatusCode, Version, header::CONNECTION};
+use mesh_core::{
+    edge::Direction,
+    protocol::Protocol,
+    reason::{REASON_HEADER, Reason},
+};
 
 use super::{
     body::{Incoming, ResponseBody},
     check,
     exchange::Exchange,
+    h1::{Fault, Malformed},
     headers,
     reply::{Audience, refuse},
 };
 use crate::{net::Stream, worker::Worker};
 
 /// Where requests come in, and what is said about those that go no further.
-pub(super) struct Front {
+pub(crate) struct Front {
     worker: Rc<Worker>,
     direction: Direction,
     /// The proxy's own application or a peer.
@@ -48,14 +53,28 @@ impl Front {
         }
         Err(Box::new(response))
     }
-}
 
-/// What a request is answered that was admitted, or was not.
-pub(super) async fn answer(
-    response: Result<impl Future<Output = Response<ResponseBody>>, Box<Response<ResponseBody>>>,
-) -> Response<ResponseBody> {
-    match response {
-        Ok(response) => response.await,
-        Err(refused) => *refused,
+    /// The answer to what is no request, in the bytes of HTTP/1; it is counted.
+    pub(super) fn explain(&self, fault: Fault) -> Vec<u8> {
+        let (status, reason) = match fault {
+            Fault::Malformed(Malformed::TooLarge) => {
+                (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, Reason::LimitExceeded)
+            }
+            Fault::Malformed(_) => (StatusCode::BAD_REQUEST, Reason::BadRequest),
+            Fault::Stalled => (StatusCode::REQUEST_TIMEOUT, Reason::RequestStalled),
+        };
+        self.worker.refused(self.direction, reason);
+        let (field, text) = match self.trusted {
+            true => {
+                (format!("{REASON_HEADER}: {}\r\n", reason.code()), format!("{}: {fault}\n", reason.code()))
+            }
+            false => (String::new(), format!("{}\n", status.canonical_reason().unwrap_or_default())),
+        };
+        let length = text.len();
+        format!(
+            "HTTP/1.1 {status}\r\ncontent-type: text/plain; charset=utf-8\r\n{field}content-length: {length}\r\n\
+             connection: close\r\n\r\n{text}"
+        )
+        .into_bytes()
     }
 }

@@ -11,7 +11,7 @@ mod front;
 pub(crate) mod h1;
 pub(crate) mod h2;
 pub(crate) mod headers;
-mod heard;
+mod incoming;
 pub(crate) mod replay;
 pub(crate) mod reply;
 pub(crate) mod serve;

@@ -15,6 +15,7 @@ use super::{
     authority::copy_head,
     body::{BodyError, Incoming, RequestBody},
     exchange::Progress,
+    h1::ResponseHead,
 };
 
 /// Most bytes that are kept of one body.
@@ -129,6 +130,13 @@ impl Replay {
                 shared.complete();
                 Poll::Ready(None)
             }
+        }
+    }
+
+    /// Passes on what an upstream says before its response.
+    pub(super) fn interim(&self, head: &ResponseHead) {
+        if let Some(source) = &self.shared.borrow().source {
+            source.interim(head);
         }
     }
 

@@ -3,13 +3,12 @@
 use std::future::Future;
 
 use http::{Request, Response};
-use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
 use mesh_core::{reason::Reason, settings::Timeouts};
 
 use super::{
     body::{Incoming, ResponseBody},
     exchange::Exchange,
+    h1::OnUpgrade,
 };
 use crate::{
     net::{
@@ -23,8 +22,8 @@ use crate::{
 };
 
 /// The caller's half of an upgrade that its request asks for.
-pub(crate) fn requested<B>(request: &mut Request<B>) -> OnUpgrade {
-    hyper::upgrade::on(request)
+pub(crate) fn requested(request: &Request<Incoming>) -> OnUpgrade {
+    request.body().on_upgrade()
 }
 
 /// Answers 101 and joins both connections, until they end, `revoked` returns, or they are silent or stand for longer than
@@ -42,7 +41,7 @@ pub(crate) fn join(
     let (response, body) = response.into_parts();
     let upstream = match body {
         Incoming::H1(received) => received.into_stream(),
-        Incoming::Hyper(_) | Incoming::H2(_) => None,
+        Incoming::H2(_) | Incoming::Asked(_) => None,
     };
     // Dropped half-way, at a drain's end for instance, it is counted all the same.
     let tunnel = Tunnel {
@@ -62,11 +61,10 @@ async fn carry(
     timeouts: Timeouts,
     revoked: impl Future<Output = Reason>,
 ) {
-    let (Ok(caller), Some(mut upstream)) = (caller.await, upstream) else {
+    let (Some(mut caller), Some(mut upstream)) = (caller.stream().await, upstream) else {
         tunnel.reason = Some(Reason::ClientDisconnected);
         return;
     };
-    let mut caller = TokioIo::new(caller);
     tunnel.reason = tokio::select! {
         outcome = bidirectional(&mut caller, &mut upstream, &tunnel.counts) => {
             outcome.err().and_then(|error| {

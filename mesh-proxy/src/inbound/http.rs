@@ -8,7 +8,6 @@ use std::{
 };
 
 use http::{HeaderValue, Request, Response, StatusCode, Version, header::HOST, request::Parts};
-use hyper::upgrade::OnUpgrade;
 use mesh_core::{
     config::WorkloadConfig, edge::Direction, protocol::Protocol, reason::Reason, settings::Timeouts,
 };
@@ -20,6 +19,7 @@ use crate::{
         body::{Incoming, RequestBody, ResponseBody},
         clock::{self, Clock, within},
         exchange::{Exchange, Held},
+        h1::OnUpgrade,
         h2,
         headers::{self, MESH_CLIENT_ID},
         reply::{Audience, Refusal, refuse},
@@ -106,7 +106,7 @@ async fn handle(server: Rc<Server>, mut request: Request<Incoming>) -> Response<
             Err(refusal) => return refusal.respond(exchange, to),
         }
     }
-    let asked = stripped.upgrade.then(|| Asked::by(&server, &mut request));
+    let asked = stripped.upgrade.then(|| Asked::by(&server, &request));
     if has_no_host(&request)
         && let Ok(host) = HeaderValue::try_from(server.app.address().to_string())
     {
@@ -217,7 +217,7 @@ struct Asked {
 }
 
 impl Asked {
-    fn by(server: &Rc<Server>, request: &mut Request<Incoming>) -> Self {
+    fn by(server: &Rc<Server>, request: &Request<Incoming>) -> Self {
         let again = authority::copy_head(request);
         let caller = upgrade::requested(request);
         Self { server: Rc::clone(server), caller, request: again.into_parts().0 }

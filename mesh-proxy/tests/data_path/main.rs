@@ -6,6 +6,7 @@ mod affinity;
 mod balance;
 mod bounds;
 mod bypass;
+mod callers;
 mod churn;
 mod corpus;
 mod drain;

@@ -5,12 +5,12 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use http::{HeaderMap, Method, Request, StatusCode};
+use http::{HeaderMap, Method, Request, StatusCode, header::UPGRADE};
 
 use super::{
     head::{self, ResponseHead},
     io::Io,
-    upload::{Stopped, Upload},
+    sending::{Sending, Stopped},
 };
 use crate::http::{body::RequestBody, expect::Opener};
 
@@ -41,10 +41,11 @@ pub(crate) async fn exchange(
     io: &mut Io,
     request: &mut Request<RequestBody>,
     opener: Option<&Opener>,
-) -> Result<(ResponseHead, Upload), Failed> {
+) -> Result<(ResponseHead, Sending), Failed> {
     head::write_request(io.front(), request.method(), request.uri(), request.headers());
-    let mut upload = Upload::begin(io.front(), request.headers(), request.body());
-    let mut reading = Reading { method: request.method().clone(), searched: 0, interim: 0, opener };
+    let mut upload = Sending::begin(io.front(), request.headers(), request.body(), true);
+    let upgrade = request.headers().contains_key(UPGRADE);
+    let mut reading = Reading { method: request.method().clone(), upgrade, searched: 0, interim: 0, opener };
     let head = poll_fn(|cx| {
         loop {
             match upload.poll(cx, io, request.body_mut()) {
@@ -52,20 +53,28 @@ pub(crate) async fn exchange(
                 // There may be a response all the same, which says why.
                 Poll::Ready(Err(Stopped::Connection) | Ok(())) | Poll::Pending => {}
             }
-            let outcome = ready!(reading.poll(cx, io));
-            if let Some(head) = outcome? {
-                return Poll::Ready(Ok(head));
+            match ready!(reading.poll(cx, io))? {
+                Some(head) if is_interim(head.status) => request.body().interim(&head),
+                Some(head) => return Poll::Ready(Ok(head)),
+                // The body may be sent now.
+                None => {}
             }
-            // The body may be sent now.
         }
     })
     .await?;
     Ok((head, upload))
 }
 
+/// Whether another response follows (RFC 9110 section 15.2).
+fn is_interim(status: StatusCode) -> bool {
+    status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS
+}
+
 /// Reads a response's head.
 struct Reading<'a> {
     method: Method,
+    /// The upstream was asked to speak something else.
+    upgrade: bool,
     /// How much of what was read holds no end of a head.
     searched: usize,
     interim: usize,
@@ -73,14 +82,12 @@ struct Reading<'a> {
 }
 
 impl Reading<'_> {
-    /// The head; None: the upstream asked for the body.
+    /// The next head; None: the upstream asked for the body.
     fn poll(&mut self, cx: &mut Context<'_>, io: &mut Io) -> Poll<Result<Option<ResponseHead>, Failed>> {
         loop {
             let read = head::response(&mut io.read, self.searched, &self.method, HeaderMap::new());
             match read.map_err(|_| Failed::Malformed)? {
-                Some(head)
-                    if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS =>
-                {
+                Some(head) if is_interim(head.status) => {
                     self.searched = 0;
                     self.interim += 1;
                     if self.interim > MAX_INTERIM {
@@ -90,7 +97,10 @@ impl Reading<'_> {
                         opener.open();
                         return Poll::Ready(Ok(None));
                     }
-                    continue;
+                    return Poll::Ready(Ok(Some(head)));
+                }
+                Some(head) if head.status == StatusCode::SWITCHING_PROTOCOLS && !self.upgrade => {
+                    return Poll::Ready(Err(Failed::Malformed));
                 }
                 Some(head) => return Poll::Ready(Ok(Some(head))),
                 None => self.searched = io.read.len(),

@@ -7,6 +7,8 @@ use super::head::{self, Malformed};
 
 /// Most bytes that chunk extensions may take in one body, and longest line of a chunk's size.
 const MAX_EXTENSIONS: usize = 16 * 1024;
+/// Pieces up to this size are copied, in bytes: the buffer is free to be read into again, which is worth more.
+const COPIED: usize = 4 * 1024;
 /// Most bytes of a body's trailers.
 const MAX_TRAILERS: usize = 16 * 1024;
 
@@ -96,7 +98,7 @@ impl Decoder {
             match self.state {
                 State::Ended => return Ok(Piece::End),
                 _ if read.is_empty() => return Ok(Piece::More),
-                State::UntilClose => return Ok(Piece::Data(read.split().freeze())),
+                State::UntilClose => return Ok(Piece::Data(piece(read, read.len()))),
                 State::Length(left) => {
                     let (data, left) = cut(read, left);
                     self.state = if left == 0 { State::Ended } else { State::Length(left) };
@@ -170,7 +172,17 @@ impl Decoder {
 /// Cuts off at most `most` bytes; with them, how many of these are still missing.
 fn cut(read: &mut BytesMut, most: u64) -> (Bytes, u64) {
     let count = usize::try_from(most).unwrap_or(usize::MAX).min(read.len());
-    (read.split_to(count).freeze(), most - count as u64)
+    (piece(read, count), most - count as u64)
+}
+
+/// Takes `count` bytes off what was read.
+fn piece(read: &mut BytesMut, count: usize) -> Bytes {
+    if count > COPIED {
+        return read.split_to(count).freeze();
+    }
+    let piece = Bytes::copy_from_slice(read.get(..count).unwrap_or_default());
+    read.advance(count);
+    piece
 }
 
 /// Length of the first line with its end. None: it is not there yet.

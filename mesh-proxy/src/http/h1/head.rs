@@ -2,9 +2,9 @@
 
 use std::{io::Write as _, mem::MaybeUninit};
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version,
+    HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri, Version,
     header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING},
 };
 use httparse::Header;
@@ -13,7 +13,7 @@ use hyper::ext::ReasonPhrase;
 use super::framing::Framing;
 
 /// Most fields of a head.
-const MAX_FIELDS: usize = 100;
+pub(super) const MAX_FIELDS: usize = 100;
 
 /// Why a message is not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -75,6 +75,14 @@ pub(crate) fn end(read: &[u8], from: usize) -> Result<Option<usize>, Malformed> 
     Ok(None)
 }
 
+/// Takes a head of `end` bytes off what was read. It is copied: what it needs outlives the exchange, and a buffer that
+/// others hold parts of could not be read into again.
+pub(super) fn take(read: &mut BytesMut, end: usize) -> Bytes {
+    let head = Bytes::copy_from_slice(read.get(..end).unwrap_or_default());
+    read.advance(head.len());
+    head
+}
+
 /// Takes the head of a response to a request of this method off what was read; `searched` is where the last attempt
 /// stopped. `fields` is reused. None: it is not all there yet.
 ///
@@ -87,7 +95,7 @@ pub(crate) fn response(
     mut fields: HeaderMap,
 ) -> Result<Option<ResponseHead>, Malformed> {
     let Some(end) = end(read, searched)? else { return Ok(None) };
-    let head = read.split_to(end).freeze();
+    let head = take(read, end);
     let mut space = [const { MaybeUninit::uninit() }; MAX_FIELDS];
     let mut parsed = httparse::Response::new(&mut []);
     let outcome = httparse::ParserConfig::default()
@@ -129,20 +137,21 @@ fn response_framing(
 }
 
 /// Whether `chunked` is the last of the transfer codings; None: there are none.
-fn last_coding(fields: &HeaderMap) -> Option<bool> {
+pub(super) fn last_coding(fields: &HeaderMap) -> Option<bool> {
     let last = fields.get_all(TRANSFER_ENCODING).iter().next_back()?;
     let coding = last.as_bytes().rsplit(|byte| *byte == b',').next().unwrap_or_default();
     Some(coding.trim_ascii().eq_ignore_ascii_case(b"chunked"))
 }
 
 /// The one length that all fields of that name give.
-fn content_length(fields: &HeaderMap) -> Result<Option<u64>, Malformed> {
+pub(super) fn content_length(fields: &HeaderMap) -> Result<Option<u64>, Malformed> {
     let mut length = None;
     for value in fields.get_all(CONTENT_LENGTH) {
         let digits = value.as_bytes();
         let plain = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
         let text = value.to_str().ok().filter(|_| plain).ok_or(Malformed::Framing)?;
-        let this: u64 = text.parse().map_err(|_| Malformed::Framing)?;
+        // Many readers count with a sign.
+        let this = text.parse().ok().filter(|this| *this <= i64::MAX as u64).ok_or(Malformed::Framing)?;
         if length.is_some_and(|before| before != this) {
             return Err(Malformed::Framing);
         }
@@ -151,8 +160,17 @@ fn content_length(fields: &HeaderMap) -> Result<Option<u64>, Malformed> {
     Ok(length)
 }
 
+/// Of several lengths that were found to be alike, one stays.
+pub(super) fn one_length(fields: &mut HeaderMap) {
+    if fields.get_all(CONTENT_LENGTH).iter().nth(1).is_some()
+        && let Some(first) = fields.remove(CONTENT_LENGTH)
+    {
+        fields.insert(CONTENT_LENGTH, first);
+    }
+}
+
 /// Whether the connection goes on after a message (RFC 9112 section 9.3).
-fn keeps_alive(fields: &HeaderMap, version: Version) -> bool {
+pub(super) fn keeps_alive(fields: &HeaderMap, version: Version) -> bool {
     let mut keep = version == Version::HTTP_11;
     for value in fields.get_all(CONNECTION) {
         for token in value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
@@ -180,7 +198,11 @@ pub(crate) fn trailers(bytes: &Bytes) -> Result<HeaderMap, Malformed> {
 }
 
 /// The fields without copies of their values: these are parts of `head`.
-fn take_fields(head: &Bytes, parsed: &[Header<'_>], fields: &mut HeaderMap) -> Result<(), Malformed> {
+pub(super) fn take_fields(
+    head: &Bytes,
+    parsed: &[Header<'_>],
+    fields: &mut HeaderMap,
+) -> Result<(), Malformed> {
     fields.reserve(parsed.len());
     for Header { name, value } in parsed {
         let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| Malformed::Field)?;
@@ -190,7 +212,7 @@ fn take_fields(head: &Bytes, parsed: &[Header<'_>], fields: &mut HeaderMap) -> R
     Ok(())
 }
 
-fn malformed(error: httparse::Error) -> Malformed {
+pub(super) fn malformed(error: httparse::Error) -> Malformed {
     match error {
         httparse::Error::TooManyHeaders => Malformed::TooLarge,
         httparse::Error::HeaderName | httparse::Error::HeaderValue => Malformed::Field,
@@ -214,6 +236,21 @@ pub(crate) fn write_request(out: &mut Vec<u8>, method: &Method, uri: &Uri, field
     }
     out.extend_from_slice(b" HTTP/1.1\r\n");
     write_fields(out, fields);
+}
+
+/// Writes a response's head, without the empty line at its end, in the version that its request had.
+pub(super) fn write_response<B>(out: &mut Vec<u8>, response: &Response<B>, version: Version) {
+    let status = response.status();
+    out.extend_from_slice(if version == Version::HTTP_10 { b"HTTP/1.0 " } else { b"HTTP/1.1 " });
+    out.extend_from_slice(status.as_str().as_bytes());
+    out.push(b' ');
+    let words = match response.extensions().get::<ReasonPhrase>() {
+        Some(words) => words.as_bytes(),
+        None => status.canonical_reason().unwrap_or_default().as_bytes(),
+    };
+    out.extend_from_slice(words);
+    out.extend_from_slice(b"\r\n");
+    write_fields(out, response.headers());
 }
 
 /// Writes fields, each with its line's end.

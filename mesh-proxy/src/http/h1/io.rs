@@ -1,7 +1,7 @@
 //! A connection, what was read ahead of its use, and what waits to be written.
 
 use std::{
-    future::Future,
+    future::{Future, poll_fn},
     io::{self, IoSlice},
     mem,
     pin::{Pin, pin},
@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::{Buf, Bytes, BytesMut};
-use tokio::io::{AsyncRead as _, AsyncReadExt as _, AsyncWrite as _, ReadBuf};
+use tokio::io::{AsyncRead as _, AsyncReadExt as _, AsyncWrite as _, AsyncWriteExt as _, ReadBuf};
 
 use crate::net::{Prefixed, Stream};
 
@@ -17,8 +17,10 @@ use crate::net::{Prefixed, Stream};
 const READ: usize = 8 * 1024;
 /// How much one read takes when the ones before were full, in bytes.
 const LARGE_READ: usize = 64 * 1024;
-/// Room for a head as most are, in bytes; an idle connection keeps no more.
+/// Room for a head as most are, in bytes.
 const FRONT: usize = 1024;
+/// How much is read at most of what nobody wants, in bytes.
+const PARTING: usize = 256 * 1024;
 /// Chunks up to this size are copied behind what is written before them, in bytes: that costs less than a piece more.
 const SMALL: usize = 512;
 
@@ -87,9 +89,14 @@ impl Io {
     /// Where heads and the like are written before they are sent.
     pub(crate) fn front(&mut self) -> &mut Vec<u8> {
         if self.front.capacity() == 0 {
-            self.front.reserve(FRONT);
+            self.front = spare::FRONTS.with_borrow_mut(Vec::pop).unwrap_or_else(|| Vec::with_capacity(FRONT));
         }
         &mut self.front
+    }
+
+    /// True when nothing waits to be written.
+    pub(crate) fn is_flushed(&self) -> bool {
+        self.front.is_empty() && self.takes_chunks()
     }
 
     /// True when another chunk can be queued.
@@ -100,8 +107,9 @@ impl Io {
     /// Queues a chunk, and `tail` behind it. Only when it [takes chunks](Self::takes_chunks).
     pub(crate) fn push(&mut self, chunk: Bytes, tail: &'static [u8]) {
         if chunk.len() <= SMALL {
-            self.front.extend_from_slice(&chunk);
-            self.front.extend_from_slice(tail);
+            let front = self.front();
+            front.extend_from_slice(&chunk);
+            front.extend_from_slice(tail);
         } else {
             (self.chunk, self.tail) = (chunk, tail);
         }
@@ -126,9 +134,26 @@ impl Io {
                 count => self.advance(count),
             }
         }
-        self.front.clear();
-        self.written = 0;
+        if self.written > 0 {
+            self.written = 0;
+            spare::put_front(mem::take(&mut self.front));
+        }
         Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    /// Writes what waits, and says that this was all; with `unread`, goes on to read for what the peer still says.
+    pub(crate) async fn end(&mut self, unread: bool) -> io::Result<()> {
+        poll_fn(|cx| self.poll_flush(cx)).await?;
+        self.stream.shutdown().await?;
+        let mut left = if unread { PARTING } else { 0 };
+        while left > 0 {
+            self.read.clear();
+            match poll_fn(|cx| self.poll_fill(cx)).await? {
+                0 => break,
+                count => left = left.saturating_sub(count),
+            }
+        }
+        Ok(())
     }
 
     fn advance(&mut self, mut count: usize) {
@@ -154,35 +179,45 @@ impl Io {
 
     /// Gives up what is only of use to a busy connection.
     pub(crate) fn rest(&mut self) {
-        self.front.shrink_to(FRONT);
         self.free();
     }
 }
 
-/// Reading buffers that no connection uses at the moment, kept by each thread.
+/// Buffers that no connection uses at the moment, kept by each thread.
 mod spare {
     use std::cell::RefCell;
 
     use bytes::BytesMut;
 
-    use super::READ;
+    use super::{FRONT, READ};
 
     /// Most that are kept.
     const MOST: usize = 16;
 
     thread_local! {
-        static SPARE: RefCell<Vec<BytesMut>> = const { RefCell::new(Vec::new()) };
+        static READS: RefCell<Vec<BytesMut>> = const { RefCell::new(Vec::new()) };
+        pub(super) static FRONTS: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
     }
 
-    /// One of them, or a new one.
+    /// One to read into.
     pub(super) fn take() -> BytesMut {
-        SPARE.with_borrow_mut(Vec::pop).unwrap_or_default()
+        READS.with_borrow_mut(Vec::pop).unwrap_or_default()
     }
 
     /// Keeps one for others, unless it has grown or there are enough.
     pub(super) fn put(buffer: BytesMut) {
-        SPARE.with_borrow_mut(|spare| {
+        READS.with_borrow_mut(|spare| {
             if spare.len() < MOST && buffer.capacity() <= READ {
+                spare.push(buffer);
+            }
+        });
+    }
+
+    /// As [`put`], one that was written from.
+    pub(super) fn put_front(mut buffer: Vec<u8>) {
+        buffer.clear();
+        FRONTS.with_borrow_mut(|spare| {
+            if spare.len() < MOST && buffer.capacity() <= 4 * FRONT {
                 spare.push(buffer);
             }
         });

@@ -1,16 +1,21 @@
-//! HTTP/1.1 on connections to upstreams, without a task for each of them and without channels to it: a request's own
-//! task writes, reads and hands on.
+//! HTTP/1.1: connections to upstreams without a task for each of them, a request's own task writes, reads and hands on;
+//! connections of callers in one task each.
 
+mod asked;
 mod exchange;
 mod framing;
 mod head;
 mod io;
-mod upload;
+mod request;
+mod sending;
+mod serve;
 
 pub(crate) use self::{
+    asked::{Asked, OnUpgrade},
     exchange::{Failed, exchange},
     framing::{Decoder, Piece},
     head::{Malformed, ResponseHead},
     io::Io,
-    upload::Upload,
+    sending::Sending,
+    serve::{Fault, Life, serve},
 };

@@ -3,7 +3,6 @@
 use std::{rc::Rc, sync::Arc, time::Instant};
 
 use http::{HeaderValue, Request, Response, StatusCode, header::EXPECT};
-use hyper::upgrade::OnUpgrade;
 use mesh_core::{
     edge::Direction,
     protocol::Protocol,
@@ -26,6 +25,7 @@ use crate::{
         body::{Incoming, RequestBody, ResponseBody},
         clock::{self, Clock, within},
         exchange::Exchange,
+        h1::OnUpgrade,
         headers::{self, MESH_REASON},
         reply::{Audience, Refusal, refuse},
         upgrade,
@@ -83,7 +83,7 @@ pub(super) async fn forward(
         Ok(choice) => choice,
         Err(nowhere) => return refuse(exchange, nowhere.reason, "", to),
     };
-    let asked = stripped.upgrade.then(|| upgrade::requested(&mut request));
+    let asked = stripped.upgrade.then(|| upgrade::requested(&request));
     let plain = asked.is_some() || request.headers().contains_key(EXPECT);
     let mut request = request.map(|body| RequestBody::new(body, &mut exchange));
     if let Some(rule) = plan.filter(|plan| plan.mirrors && asked.is_none()).and_then(|_| table.route(rule)) {

@@ -16,7 +16,7 @@ use super::idle::Connection;
 use crate::{
     http::{
         body::{BodyError, Incoming, RequestBody},
-        h1::{Decoder, Malformed, Piece, ResponseHead, Upload},
+        h1::{Decoder, Malformed, Piece, ResponseHead, Sending},
     },
     net::{Prefixed, Stream},
     pool::Upstream,
@@ -59,7 +59,7 @@ pub(super) fn response(
     connection: Box<Connection>,
     request: Request<RequestBody>,
     head: ResponseHead,
-    upload: Upload,
+    upload: Sending,
 ) -> Response<Incoming> {
     let held = Rc::new(Held {
         upstream: Rc::clone(upstream),
@@ -88,7 +88,7 @@ pub(super) fn response(
 }
 
 /// Sends what is left of a request whose response is already coming.
-async fn finish(held: Rc<Held>, mut upload: Upload, mut body: RequestBody) {
+async fn finish(held: Rc<Held>, mut upload: Sending, mut body: RequestBody) {
     let outcome = poll_fn(|cx| match held.connection.borrow_mut().as_mut() {
         Some(connection) => upload.poll(cx, &mut connection.io, &mut body),
         None => Poll::Ready(Ok(())),

@@ -46,7 +46,7 @@ pub(crate) const FRAMING: &[Case] = &[
         Once(b"hello"),
     ),
     ("TE and a bad CL", After(b"Content-Length: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"), Refused),
-    ("TE, then a bad CL", After(b"Transfer-Encoding: chunked\r\nContent-Length: x\r\n\r\n0\r\n\r\n"), Once(b"")),
+    ("TE, then a bad CL", After(b"Transfer-Encoding: chunked\r\nContent-Length: x\r\n\r\n0\r\n\r\n"), Refused),
     ("chunked, identity", After(b"Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n0\r\n\r\n"), Refused),
     ("identity, chunked", After(b"Transfer-Encoding: identity\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"), Refused),
     ("chunked, identity in one field", After(b"Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n"), Refused),
@@ -69,7 +69,7 @@ pub(crate) const FRAMING: &[Case] = &[
     ("a folded TE", After(b"Transfer-Encoding:\r\n chunked\r\n\r\n0\r\n\r\n"), Refused),
     ("a TE that is a fold", After(b"X: 1\r\n Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"), Refused),
     ("a space before TE", Head(b" Transfer-Encoding: chunked\r\nHost: catalog\r\n\r\n0\r\n\r\n"), Refused),
-    ("a TE after bare LF", After(b"X: 1\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"), Once(b"hello")),
+    ("a TE after bare LF", After(b"X: 1\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"), Refused),
     ("a TE after bare CR", After(b"X: 1\rTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"), Refused),
     ("a NUL in TE", After(b"Transfer-Encoding: chunked\0\r\n\r\n0\r\n\r\n"), Refused),
     ("an underscore in TE", After(b"Transfer_Encoding: chunked\r\nContent-Length: 5\r\n\r\nhello"), Once(b"hello")),
@@ -207,7 +207,7 @@ pub(crate) const FIELDS: &[Case] = &[
     (
         "all lines end with bare LF",
         Whole(b"POST /case HTTP/1.1\nHost: catalog\nContent-Length: 5\n\nhello"),
-        Once(b"hello"),
+        Refused,
     ),
     (
         "an upgrade to h2c",

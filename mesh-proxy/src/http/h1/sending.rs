@@ -1,4 +1,4 @@
-//! The body of a request on its way out.
+//! Bodies on their way out.
 
 use std::{
     pin::Pin,
@@ -10,10 +10,9 @@ use http::{
     HeaderMap,
     header::{CONTENT_LENGTH, TRANSFER_ENCODING},
 };
-use http_body::{Body as _, Frame};
+use http_body::{Body, Frame};
 
 use super::{framing::write_chunk_size, head::write_fields, io::Io};
-use crate::http::body::RequestBody;
 
 /// Why a body was not sent to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,18 +28,26 @@ pub(crate) enum Stopped {
 enum Left {
     Bytes(u64),
     Chunks,
+    /// What comes, until the connection ends.
+    UntilClose,
     /// All is queued; it must be flushed.
     Queued,
     Nothing,
 }
 
 /// A body that is being sent.
-pub(crate) struct Upload(Left);
+pub(crate) struct Sending(Left);
 
-impl Upload {
-    /// Writes the fields that say where the body ends and, with them, the end of the head. What `fields` say of it
-    /// holds.
-    pub(super) fn begin(out: &mut Vec<u8>, fields: &HeaderMap, body: &RequestBody) -> Self {
+impl Sending {
+    /// Writes the fields that say where a body ends and, with them, the end of the head. What `fields` say of it holds.
+    /// `chunks`: the other side understands them; without, the end of the connection is the end of a body whose length
+    /// is not known.
+    pub(super) fn begin(
+        out: &mut Vec<u8>,
+        fields: &HeaderMap,
+        body: &impl Body<Data = Bytes>,
+        chunks: bool,
+    ) -> Self {
         let length = fields.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
         let left = match (length, body.size_hint().exact()) {
             (Some(0), _) => Left::Queued,
@@ -50,6 +57,7 @@ impl Upload {
                 out.extend_from_slice(format!("content-length: {length}\r\n").as_bytes());
                 Left::Bytes(length)
             }
+            (None, None) if !chunks => Left::UntilClose,
             (None, None) => {
                 if !fields.contains_key(TRANSFER_ENCODING) {
                     out.extend_from_slice(b"transfer-encoding: chunked\r\n");
@@ -61,17 +69,23 @@ impl Upload {
         Self(left)
     }
 
+    /// Writes the end of a head behind which nothing comes.
+    pub(super) fn nothing(out: &mut Vec<u8>) -> Self {
+        out.extend_from_slice(b"\r\n");
+        Self(Left::Queued)
+    }
+
     /// True when nothing is left to send.
     pub(crate) fn is_done(&self) -> bool {
         self.0 == Left::Nothing
     }
 
     /// Sends what there is.
-    pub(crate) fn poll(
+    pub(crate) fn poll<B: Body<Data = Bytes> + Unpin>(
         &mut self,
         cx: &mut Context<'_>,
         io: &mut Io,
-        body: &mut RequestBody,
+        body: &mut B,
     ) -> Poll<Result<(), Stopped>> {
         while self.0 != Left::Queued {
             if self.0 == Left::Nothing {
@@ -108,6 +122,7 @@ impl Upload {
                     write_chunk_size(io.front(), data.len());
                     io.push(data, b"\r\n");
                 }
+                Left::UntilClose => io.push(data, b""),
                 Left::Queued | Left::Nothing => {}
             },
             Err(frame) => {
@@ -126,7 +141,7 @@ impl Upload {
         match self.0 {
             Left::Bytes(_) => return Err(Stopped::Source),
             Left::Chunks => io.front().extend_from_slice(b"0\r\n\r\n"),
-            Left::Queued | Left::Nothing => {}
+            Left::UntilClose | Left::Queued | Left::Nothing => {}
         }
         self.0 = Left::Queued;
         Ok(())
