@@ -78,7 +78,8 @@ pub(super) async fn serve_http(callee: Callee, stream: Stream, http2: bool, wire
     });
     let handle = Rc::new(move |request| handle(Rc::clone(&server), request));
     if http2 {
-        h2::serve(&worker, Direction::Inbound, stream, credentials, handle).await;
+        // In a box: it is large, and connections of HTTP/1 are the many.
+        Box::pin(h2::serve(&worker, Direction::Inbound, stream, credentials, handle)).await;
     } else {
         serve::http1(&worker, Direction::Inbound, stream, credentials, handle).await;
     }

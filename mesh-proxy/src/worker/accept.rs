@@ -160,6 +160,6 @@ mod tests {
             ("inbound", size(|(w, s, p, l): Taken<ListenAddr>| inbound::transparent(w, s, p, l))),
         ];
         println!("{sizes:?}");
-        assert!(sizes.iter().all(|(_, size)| *size <= 4 * 1024), "{sizes:?}");
+        assert!(sizes.iter().all(|(_, size)| *size <= 3 * 1024), "{sizes:?}");
     }
 }

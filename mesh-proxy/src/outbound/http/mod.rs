@@ -81,7 +81,8 @@ pub(super) async fn serve_http(
     if protocol == Protocol::Http1 {
         serve::http1(worker, Direction::Outbound, stream, None, handle).await;
     } else {
-        h2::serve(worker, Direction::Outbound, stream, None, handle).await;
+        // In a box: it is large, and connections of HTTP/1 are the many.
+        Box::pin(h2::serve(worker, Direction::Outbound, stream, None, handle)).await;
     }
 }
 
