@@ -19,6 +19,9 @@
     reason = "a helper that fails ends its test"
 )]
 
+mod resources;
+mod upgrade;
+
 use std::{
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpStream},
@@ -27,16 +30,6 @@ use std::{
     time::Duration,
 };
 
-use mesh_core::{
-    addr::{EndpointAddr, OrigDst},
-    config::{Destination, Endpoint, InboundPort, WorkloadConfig},
-    name::{ObjectRef, ServicePort, WorkloadRef},
-    policy::{DefaultAction, PolicySet, TlsMode},
-    protocol::Protocol,
-    resource::{DestinationKey, ResourceName},
-    route::{Backend, RouteRule, ServiceRoutes},
-};
-use mesh_proto::convert::ResourceBody;
 use mesh_testkit::{
     app::{HttpApp, TcpApp},
     ca::TestCa,
@@ -57,6 +50,7 @@ fn redirected_connections_find_their_way() {
         Ok("server") => return runtime().block_on(server()),
         Ok("client") => return client(),
         Ok("itself") => return itself(),
+        Ok("load") => return upgrade::load(),
         Ok("circle") => return assert_eq!(ask("10.99.2.1:9000", "/"), None, "it goes nowhere"),
         _ => {}
     }
@@ -175,7 +169,7 @@ async fn hub() {
     b.init("--proxy-uid 0");
     let ca = Arc::new(TestCa::new("cluster.local"));
     let controller = FakeController::start("0.0.0.0:0".parse().unwrap(), Arc::clone(&ca)).await;
-    resources(&controller);
+    resources::resources(&controller);
     let dir = tempfile::tempdir().unwrap();
     let _proxies = [("client", &a, 1), ("server", &b, 2)].map(|(name, namespace, network)| {
         controller.allow_token(&format!("token-{name}"), ca.id("shop", name));
@@ -189,6 +183,8 @@ async fn hub() {
             .args(["--trust-pin", &format!("sha256:{}", ca.root_sha256())])
             .arg("--token-file")
             .arg(token)
+            .arg("--admin-socket")
+            .arg(dir.path().join(format!("{name}.sock")))
             .spawn();
         Running(proxy.unwrap())
     });
@@ -215,6 +211,8 @@ async fn hub() {
     from_outside();
     metrics();
     circle(&a, &as_nobody);
+    a.init("--proxy-uid 0");
+    upgrade::under_load(&a, &b, dir.path(), &as_nobody);
 }
 
 /// Rules that do not know the proxy lead what it sends back to it: it notices, and nothing goes round for ever.
@@ -280,57 +278,6 @@ fn metrics() {
     assert!(find(&far, &["secured=\"false\"", "source=\"\"", "status=\"2xx\""]), "{far}");
     let own_ports = 6;
     assert_eq!(refused(&far), own_ports, "{far}");
-}
-
-fn resources(controller: &FakeController) {
-    let web = ServicePort::new("shop", "web", 80);
-    let workload = |name: &str, address: &str| WorkloadConfig {
-        workload: WorkloadRef::new("shop", name),
-        identity: controller.ca().id("shop", name),
-        address: address.parse().unwrap(),
-        zone: "".into(),
-        inbound: Vec::new(),
-        upstreams: Vec::new(),
-        policy: PolicySet {
-            tls_mode: TlsMode::Permissive,
-            default_action: DefaultAction::Allow,
-            default_source: ObjectRef::new("Namespace", "", "shop"),
-            rules: Vec::new(),
-        },
-    };
-    let (client, mut server) = (workload("client", "10.99.1.2"), workload("server", "10.99.2.2"));
-    server.inbound.push(InboundPort {
-        port: 8080,
-        name: "http".to_owned(),
-        protocol: Protocol::Http1,
-        app_address: None,
-        services: vec![web],
-        limits: mesh_core::settings::InboundLimits::default(),
-        proxy_protocol: mesh_core::protocol::ProxyProtocol::default(),
-    });
-    let at =
-        |address: &str| ResourceName::Destination(DestinationKey::Addr(OrigDst(address.parse().unwrap())));
-    for (name, service, endpoint) in
-        [("web", SERVICE, "10.99.2.2:8080"), ("web6", SERVICE_V6, "[fd99:2::2]:8080")]
-    {
-        let port = ServicePort::new("shop", name, 80);
-        let endpoint = Endpoint {
-            address: EndpointAddr(endpoint.parse().unwrap()),
-            identity: Some(server.identity.clone()),
-            workload: server.workload.clone(),
-            protocol: Protocol::Http1,
-            zone: "".into(),
-        };
-        let object = ObjectRef::new("Service", "shop", name);
-        let rule = RouteRule::new(object, vec![Backend::new(port.clone(), 1)]);
-        let routes = ServiceRoutes::new(port.clone(), Protocol::Http1, vec![rule]);
-        controller.set(ResourceName::Endpoints(port), ResourceBody::Endpoints(vec![endpoint]));
-        controller.set(at(service), ResourceBody::Destination(Destination::Service(routes)));
-    }
-    for config in [client, server] {
-        controller.set_for(&config.workload.clone(), ResourceName::Workload, ResourceBody::Workload(config));
-    }
-    controller.set(at("10.99.2.1:9000"), ResourceBody::Destination(Destination::Passthrough));
 }
 
 /// The applications of namespace b: one on its address, one that is meant for its own host only; one in the hub is
