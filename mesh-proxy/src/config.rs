@@ -1,5 +1,7 @@
 //! Configuration: what was typed ([`Options`]) and what it means ([`Config`]).
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod options;
 #[cfg(test)]
 mod tests;

@@ -16,6 +16,8 @@ mod control;
 pub mod descriptors;
 mod detect;
 mod drain;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod http;
 mod identity;
 mod inbound;

@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask test`, `demo`, `tidy`, `bench`, `scale`, `soak`, `h2spec`.
+//! The project's own commands: `cargo xtask test`, `demo`, `tidy`, `fuzz`, `bench`, `scale`, `soak`, `h2spec`.
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -7,6 +7,7 @@
 
 mod bench;
 mod demo;
+mod fuzz;
 mod h2spec;
 mod page;
 mod scale;
@@ -36,6 +37,8 @@ enum Command {
     Demo(demo::Args),
     /// Check sizes, crate arrows, dependencies, licences and documents.
     Tidy,
+    /// Run the fuzzer on parsers (needs a C++ compiler)
+    Fuzz(fuzz::Args),
     /// Run h2spec against a server alone and behind both sidecars (needs Go).
     H2spec,
     /// Measure CPU, latency and memory of two sidecars, against others and against a bare pair.
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
         Command::Test(args) => test::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Tidy => tidy::run(),
+        Command::Fuzz(args) => fuzz::run(&args),
         Command::H2spec => h2spec::run(),
         Command::Bench(args) => bench::run(&args),
         Command::Scale(args) => scale::run(&args),

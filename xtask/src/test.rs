@@ -6,7 +6,10 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result, bail};
 
 use crate::stages::Stages;
-use crate::{tidy, workspace};
+use crate::{fuzz, tidy, workspace};
+
+/// How long each fuzz target is run.
+const FUZZ_SECONDS: u32 = 1;
 
 /// Arguments of `cargo xtask test`.
 #[derive(clap::Args)]
@@ -51,6 +54,11 @@ fn run_stages(args: &Args, stages: &mut Stages) -> Result<Counts> {
     if counts.passed == 0 {
         bail!("no test ran: does anything match `{}`?", args.args.join(" "));
     }
+    if args.ci {
+        stages.run("fuzz", || fuzz::all(FUZZ_SECONDS))?;
+    } else {
+        stages.leave_out("fuzz targets: run with --ci, or `cargo xtask fuzz`".to_owned());
+    }
     Ok(counts)
 }
 
@@ -63,7 +71,9 @@ fn missing_means() -> Vec<String> {
     } else if !Command::new("unshare").args(["-n", "true"]).status().is_ok_and(|status| status.success()) {
         missing.push("tests in network namespaces: this kernel or container refuses `unshare -n`".to_owned());
     }
-    for (program, package) in [("ip", "iproute2"), ("nft", "nftables"), ("openssl", "openssl")] {
+    for (program, package) in
+        [("ip", "iproute2"), ("nft", "nftables"), ("openssl", "openssl"), ("c++", "g++")]
+    {
         if !workspace::on_path(program) {
             missing.push(format!("tests that need `{program}`: install the package {package}"));
         }

@@ -135,7 +135,9 @@ fn server_name(mut content: Reader<'_>) -> Option<Box<str>> {
     while !names.0.is_empty() {
         let (kind, name) = (names.u8()?, names.long()?);
         if kind == HOST_NAME {
-            let name = std::str::from_utf8(name).ok()?.to_ascii_lowercase();
+            // Some send the root's dot, which does not belong there (RFC 6066 section 3).
+            let name =
+                std::str::from_utf8(name.strip_suffix(b".").unwrap_or(name)).ok()?.to_ascii_lowercase();
             return is_dns_name(&name).then(|| name.into());
         }
     }
@@ -277,6 +279,11 @@ pub(super) mod tests {
         for case in cases {
             assert_eq!(parse(case), Parsed::Other, "{case:02x?}");
         }
+        // The root's dot is not part of the name.
+        let mut dotted = hello("shop.example", &[]);
+        let at = dotted.windows(12).position(|w| w == b"shop.example").unwrap();
+        dotted[at + 11] = b'.';
+        assert_eq!(parsed(&dotted).server_name.as_deref(), Some("shop.exampl"));
         // A name that no host has.
         let mut odd = hello("shop.example", &[]);
         let at = odd.windows(12).position(|w| w == b"shop.example").unwrap();

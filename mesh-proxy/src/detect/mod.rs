@@ -1,5 +1,7 @@
 //! What a connection speaks, from its first bytes.
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod hello;
 mod learned;
 mod opening;

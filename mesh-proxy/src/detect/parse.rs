@@ -11,6 +11,9 @@ pub(crate) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Longest method that is taken for HTTP.
 const MAX_METHOD: usize = 24;
 
+/// Most bytes of empty lines before a request line.
+const MAX_EMPTY: usize = 64;
+
 /// What a connection speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Detected {
@@ -75,26 +78,31 @@ pub(crate) fn greets_as_http(bytes: &[u8]) -> bool {
 }
 
 /// Begins the text a request line, `METHOD SP target SP HTTP/1.x`? A method and a space are enough, as long as the
-/// line that follows, once it is there, names HTTP/1.
+/// line that follows, once it is there, names HTTP/1. However the bytes come, the verdict is the same.
 fn request_line(bytes: &[u8]) -> Option<Detected> {
     // Empty lines before a request line are allowed (RFC 9112 section 2.2).
-    let text = bytes.trim_ascii_start();
-    let Some(space) = text.iter().position(|&b| b == b' ') else {
-        let method = text.iter().all(|&b| is_method(b)) && text.len() <= MAX_METHOD;
-        return if method && bytes.len() <= 64 { None } else { Some(Detected::Other) };
-    };
-    let method = text.get(..space).unwrap_or_default();
-    if method.is_empty() || method.len() > MAX_METHOD || !method.iter().all(|&b| is_method(b)) {
+    let empty = bytes.iter().take_while(|&&b| matches!(b, b'\r' | b'\n')).count();
+    let text = bytes.get(empty..).unwrap_or_default();
+    let window = text.get(..text.len().min(MAX_METHOD + 1)).unwrap_or_default();
+    let method = window.split(|&b| b == b' ').next().unwrap_or_default();
+    let possible = empty <= MAX_EMPTY && method.len() <= MAX_METHOD && method.iter().all(|&b| is_method(b));
+    if !possible {
         return Some(Detected::Other);
     }
-    match text.iter().position(|&b| b == b'\n') {
-        None if bytes.len() >= MAX_BYTES => Some(Detected::Other),
-        None => None,
-        Some(end) => {
-            let line = text.get(..end).unwrap_or_default().trim_ascii_end();
-            let version = line.rsplit(|&b| b == b' ').next().unwrap_or_default();
+    if method.len() == window.len() {
+        return None;
+    }
+    if method.is_empty() {
+        return Some(Detected::Other);
+    }
+    let looked_at = bytes.get(..bytes.len().min(MAX_BYTES)).unwrap_or_default();
+    match looked_at.get(empty..).unwrap_or_default().split(|&b| b == b'\n').next() {
+        Some(line) if empty + line.len() < looked_at.len() => {
+            let version = line.trim_ascii_end().rsplit(|&b| b == b' ').next().unwrap_or_default();
             Some(if version.starts_with(b"HTTP/1.") { Detected::Http1 } else { Detected::Other })
         }
+        _ if bytes.len() >= MAX_BYTES => Some(Detected::Other),
+        _ => None,
     }
 }
 
@@ -131,6 +139,11 @@ mod tests {
         check(b"\x16\x09garbage", Detected::Other);
         check(b"\x16\x03\x01\xff\xff\x01", Detected::ForeignTls);
         check(&[b'A'; 100], Detected::Other);
+        check(b" GET / HTTP/1.1\r\n", Detected::Other);
+        check(&[&[b'\n'; MAX_EMPTY][..], b"GET / HTTP/1.1\r\n"].concat(), Detected::Http1);
+        check(&[&[b'\n'; MAX_EMPTY + 1][..], b"GET / HTTP/1.1\r\n"].concat(), Detected::Other);
+        let long = [b"GET /", &[b'a'; MAX_BYTES][..], b" HTTP/1.1\r\n"].concat();
+        check(&long, Detected::Other);
     }
 
     #[test]

@@ -8,6 +8,8 @@ pub(crate) mod exchange;
 pub(crate) mod expect;
 mod frames;
 mod front;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 pub(crate) mod h1;
 pub(crate) mod h2;
 pub(crate) mod headers;

@@ -2,6 +2,8 @@
 
 mod accept;
 mod first;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod http;
 mod port;
 mod proxy_header;

@@ -73,6 +73,8 @@ fn line(bytes: &[u8]) -> Parsed {
     let text = window.get(WORD.len()..end).and_then(|text| std::str::from_utf8(text).ok());
     let length = end + 2;
     match text {
+        // No verdict depends on how much of it has come.
+        Some(text) if text.contains(['\r', '\n']) => Parsed::Invalid,
         // What follows is to be ignored.
         Some(text) if text == "UNKNOWN" || text.starts_with("UNKNOWN ") => Parsed::Header(length, None),
         Some(text) => match ends_of_line(text) {

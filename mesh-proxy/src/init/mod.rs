@@ -5,6 +5,8 @@
 
 mod cgroup;
 mod cli;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod model;
 mod netlink;
 mod plan;

@@ -12,6 +12,8 @@
 //! new → old   Accepting; now the old one stops accepting and drains
 //! ```
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod new;
 mod old;
 #[cfg(test)]

@@ -6,7 +6,7 @@ use super::Finding;
 use super::source::Tree;
 
 /// Which of our crates each of them may use; in tests also those of the second list, and mesh-testkit.
-const ARROWS: [(&str, &[&str], &[&str]); 11] = [
+const ARROWS: [(&str, &[&str], &[&str]); 12] = [
     ("mesh-core", &[], &[]),
     ("mesh-proto", &["mesh-core"], &[]),
     ("mesh-k8s", &["mesh-core"], &[]),
@@ -14,6 +14,7 @@ const ARROWS: [(&str, &[&str], &[&str]); 11] = [
     ("mesh-controller", &["mesh-core", "mesh-proto", "mesh-k8s"], &[]),
     ("mesh-cli", &["mesh-core", "mesh-proto", "mesh-k8s"], &[]),
     ("mesh-testkit", &["mesh-core", "mesh-proto"], &["mesh-proxy", "mesh-controller"]),
+    ("mesh-fuzz", &["mesh-core", "mesh-proto", "mesh-k8s", "mesh-proxy"], &[]),
     ("shop", &["mesh-core"], &[]),
     ("bare-pair", &[], &[]),
     ("load", &[], &[]),

@@ -4,6 +4,8 @@
 mod asked;
 mod exchange;
 mod framing;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod head;
 mod io;
 mod request;

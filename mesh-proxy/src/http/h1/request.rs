@@ -28,11 +28,11 @@ pub(super) struct RequestHead {
 /// # Errors
 /// [`Malformed`].
 pub(super) fn request(read: &mut BytesMut, searched: usize) -> Result<Option<RequestHead>, Malformed> {
-    if searched == 0 {
-        // An empty line before a request is what some say behind a body (RFC 9112 section 2.2).
-        while read.starts_with(b"\r\n") {
-            read.advance(2);
-        }
+    let mut searched = searched;
+    // An empty line before a request is what some say behind a body (RFC 9112 section 2.2). It may come in two halves.
+    while read.starts_with(b"\r\n") {
+        read.advance(2);
+        searched = searched.saturating_sub(2);
     }
     let Some(end) = head::end(read, searched)? else { return Ok(None) };
     let head = head::take(read, end);
@@ -104,6 +104,18 @@ mod tests {
         };
         assert_eq!(old(""), (Framing::Length(0), false));
         assert_eq!(old("connection: Keep-Alive\r\ncontent-length: 1\r\n"), (Framing::Length(1), true));
+    }
+
+    #[test]
+    fn empty_lines_before_a_request_may_come_in_halves() {
+        let all = b"\r\n\r\nGET / HTTP/1.1\r\nhost: a\r\n\r\n";
+        for cut in 0..all.len() {
+            let mut read = BytesMut::from(&all[..cut]);
+            assert!(request(&mut read, 0).unwrap().is_none(), "{cut}");
+            let searched = read.len();
+            read.extend_from_slice(&all[cut..]);
+            assert!(request(&mut read, searched).unwrap().is_some(), "{cut}");
+        }
     }
 
     #[test]

@@ -54,7 +54,7 @@ fn good_headers_are_read_whole_and_not_before() {
 #[test]
 fn malformed_headers_are_refused() {
     let long = format!("PROXY UNKNOWN {}\r\n", "x".repeat(100));
-    let texts: [&[u8]; 22] = [
+    let texts: [&[u8]; 24] = [
         b"GET / HTTP/1.1\r\n",
         b"\x16\x03\x01",
         b"proxy TCP4 10.0.0.1 10.0.0.2 1 2\r\n",
@@ -74,6 +74,8 @@ fn malformed_headers_are_refused() {
         b"PROXY TCP6 10.0.0.1 10.0.0.2 1 2\r\n",
         b"PROXY UDP4 10.0.0.1 10.0.0.2 1 2\r\n",
         b"PROXY UNKNOWNX\r\n",
+        b"PROXY UNKNOWN a\nb\r\n",
+        b"PROXY UNKNOWN a\rb\r\n",
         b"PROXY \r\n",
         b"PROXY TCP4 10.0.0.1\xff 10.0.0.2 1 2\r\n",
         long.as_bytes(),

@@ -7,6 +7,8 @@ mod socket;
 mod tests;
 
 pub use self::socket::KernelError;
+#[cfg(any(test, fuzzing))]
+pub(super) use self::socket::parse;
 use self::{
     expression::Writer,
     message::{APPEND, Attributes, Batch, CREATE},

@@ -55,11 +55,11 @@ pub enum KernelError {
 
 /// What the kernel said about one message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Answer {
+pub(in crate::init) struct Answer {
     /// Number of the message.
-    pub(super) sequence: u32,
+    pub(in crate::init) sequence: u32,
     /// The error; 0: none.
-    pub(super) errno: i32,
+    pub(in crate::init) errno: i32,
 }
 
 /// Sends a transaction.
@@ -116,7 +116,7 @@ fn exchange(bytes: &[u8]) -> Result<Vec<Answer>, Errno> {
 }
 
 /// Adds the answers in a datagram. What is cut off or of another type is left out.
-pub(super) fn parse(mut datagram: &[u8], answers: &mut Vec<Answer>) {
+pub(in crate::init) fn parse(mut datagram: &[u8], answers: &mut Vec<Answer>) {
     while let Some((length, kind, sequence)) = header(datagram) {
         let Some(body) = datagram.get(HEADER..length) else { return };
         if kind == ERROR
