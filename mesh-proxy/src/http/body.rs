@@ -16,7 +16,7 @@ use super::{
     clock::{Clock, Patience},
     exchange::{Exchange, Progress},
     expect::Gate,
-    h1::ResponseHead,
+    h1::{OnUpgrade, ResponseHead},
     headers,
     replay::Replay,
     reply,
@@ -43,10 +43,9 @@ enum Inner {
 }
 
 impl RequestBody {
-    /// Wraps the body that came; its bytes count for `exchange`.
-    pub(crate) fn new(inner: Incoming, exchange: &mut Exchange) -> Self {
-        let progress = (!inner.is_end_stream()).then(|| exchange.request_progress());
-        Self { inner: Inner::Incoming(inner), progress, gate: None, patience: None }
+    /// Counts its bytes for `exchange` from now on.
+    pub(crate) fn count_for(&mut self, exchange: &mut Exchange) {
+        self.progress = (!self.is_end_stream()).then(|| exchange.request_progress());
     }
 
     /// No body.
@@ -84,6 +83,14 @@ impl RequestBody {
         self.patience = self.progress.is_some().then(|| Patience::new(limit));
     }
 
+    /// The caller's connection, should it be told to speak something else.
+    pub(super) fn on_upgrade(&self) -> OnUpgrade {
+        match &self.inner {
+            Inner::Incoming(incoming) => incoming.on_upgrade(),
+            Inner::Nothing | Inner::Replay(_) => OnUpgrade::never(),
+        }
+    }
+
     /// Passes on what an upstream says before its response.
     pub(super) fn interim(&self, head: &ResponseHead) {
         match &self.inner {
@@ -101,6 +108,13 @@ impl RequestBody {
     /// True when there is no body at all.
     pub(crate) fn is_empty(&self) -> bool {
         self.progress.is_none()
+    }
+}
+
+impl From<Incoming> for RequestBody {
+    /// A body that came, and is not [counted](Self::count_for) yet.
+    fn from(inner: Incoming) -> Self {
+        Self { inner: Inner::Incoming(inner), progress: None, gate: None, patience: None }
     }
 }
 

@@ -86,6 +86,9 @@ impl Clock {
         }
         if proxy {
             headers.insert(MESH_TIMEOUT, HeaderValue::from(deadline::format_mesh(left)));
+        } else {
+            // Of a try before, which went to a proxy.
+            headers.remove(MESH_TIMEOUT);
         }
     }
 

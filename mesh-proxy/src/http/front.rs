@@ -10,7 +10,7 @@ use mesh_core::{
 };
 
 use super::{
-    body::{Incoming, ResponseBody},
+    body::{RequestBody, ResponseBody},
     check,
     exchange::Exchange,
     h1::{Fault, Malformed},
@@ -38,8 +38,8 @@ impl Front {
     /// others could hide behind it.
     pub(super) fn admit(
         &self,
-        request: Request<Incoming>,
-    ) -> Result<Request<Incoming>, Box<Response<ResponseBody>>> {
+        request: Request<RequestBody>,
+    ) -> Result<Request<RequestBody>, Box<Response<ResponseBody>>> {
         let Err(reason) = check::head(&request) else { return Ok(request) };
         let shared = request.version() == Version::HTTP_2;
         let protocol = if shared { Protocol::Http2 } else { Protocol::Http1 };

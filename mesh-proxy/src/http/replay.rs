@@ -8,11 +8,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Request};
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 
 use super::{
-    authority::copy_head,
     body::{BodyError, Incoming, RequestBody},
     exchange::Progress,
     h1::ResponseHead,
@@ -211,31 +210,26 @@ impl Shared {
     }
 }
 
-/// A copy of a request, to be sent in its place. Dropped, the body is no longer kept.
-pub(crate) struct Spare {
-    head: Option<Request<()>>,
-    body: Option<Rc<RefCell<Shared>>>,
-}
+/// What it takes to send a request again whose head is kept. Dropped, the body is no longer kept.
+pub(crate) struct Spare(Option<Rc<RefCell<Shared>>>);
 
 impl Spare {
-    /// A copy of `request`; None: of its body something is gone.
-    pub(crate) fn of(request: &mut Request<RequestBody>) -> Option<Box<Self>> {
-        let body = match request.body_mut().replay() {
+    /// For the request with this body; None: something of it is gone.
+    pub(crate) fn of(body: &mut RequestBody) -> Option<Self> {
+        Some(Self(match body.replay() {
             None => None,
             Some(replay) => Some(replay.spare()?),
-        };
-        Some(Box::new(Self { head: Some(copy_head(request)), body }))
+        }))
     }
 
     /// Whether all of the body is still there.
     pub(crate) fn is_usable(&self) -> bool {
-        self.body.as_ref().is_none_or(|body| !body.borrow().lost)
+        self.0.as_ref().is_none_or(|body| !body.borrow().lost)
     }
 
-    /// The request once more. What still sends the first one gets no more of its body. None: part of it is gone.
-    pub(crate) fn into_request(mut self) -> Option<Request<RequestBody>> {
-        let head = self.head.take()?;
-        let Some(shared) = self.body.take() else { return Some(head.map(|()| RequestBody::none())) };
+    /// The body once more. What still sends the first one gets no more of it. None: part of it is gone.
+    pub(crate) fn into_body(mut self) -> Option<RequestBody> {
+        let Some(shared) = self.0.take() else { return Some(RequestBody::none()) };
         let turn = {
             let mut shared = shared.borrow_mut();
             if shared.lost {
@@ -248,14 +242,13 @@ impl Spare {
             }
             shared.turn
         };
-        let replay = Replay { shared, turn, read: 0, trailers_read: false };
-        Some(head.map(|()| RequestBody::again(replay)))
+        Some(RequestBody::again(Replay { shared, turn, read: 0, trailers_read: false }))
     }
 }
 
 impl Drop for Spare {
     fn drop(&mut self) {
-        if let Some(shared) = &self.body {
+        if let Some(shared) = &self.0 {
             shared.borrow_mut().keep = false;
         }
     }

@@ -7,7 +7,7 @@ use mesh_core::edge::Direction;
 use tokio::time::sleep;
 
 use super::{
-    body::{Incoming, ResponseBody},
+    body::{RequestBody, ResponseBody},
     front::Front,
     h1::{self, Life},
 };
@@ -27,7 +27,7 @@ pub(crate) async fn http1<H, F>(
     caller: Option<Rc<Credentials>>,
     handle: Rc<H>,
 ) where
-    H: Fn(Request<Incoming>) -> F + 'static,
+    H: Fn(Request<RequestBody>) -> F + 'static,
     F: Future<Output = Response<ResponseBody>>,
 {
     // In a box: rarely polled, and small without it.

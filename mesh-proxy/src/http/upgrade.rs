@@ -6,7 +6,7 @@ use http::{Request, Response};
 use mesh_core::{reason::Reason, settings::Timeouts};
 
 use super::{
-    body::{Incoming, ResponseBody},
+    body::{Incoming, RequestBody, ResponseBody},
     exchange::Exchange,
     h1::OnUpgrade,
 };
@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// The caller's half of an upgrade that its request asks for.
-pub(crate) fn requested(request: &Request<Incoming>) -> OnUpgrade {
+pub(crate) fn requested(request: &Request<RequestBody>) -> OnUpgrade {
     request.body().on_upgrade()
 }
 

@@ -85,7 +85,7 @@ pub(super) async fn serve_http(callee: Callee, stream: Stream, http2: bool, wire
     }
 }
 
-async fn handle(server: Rc<Server>, mut request: Request<Incoming>) -> Response<ResponseBody> {
+async fn handle(server: Rc<Server>, mut request: Request<RequestBody>) -> Response<ResponseBody> {
     let trusted = server.callee.caller.is_some();
     let version = request.version();
     // Before anything is decided: what is decided on is what the application sees.
@@ -122,17 +122,17 @@ async fn handle(server: Rc<Server>, mut request: Request<Incoming>) -> Response<
     }
     exchange.sent_to(server.app.address());
     let mut clock = deadline(trusted.then_some(stripped.timeout).flatten(), to.grpc, &mut request, &exchange);
-    let mut request = request.map(|body| RequestBody::new(body, &mut exchange));
+    request.body_mut().count_for(&mut exchange);
     if server.wire == Wire::H1 {
         request.body_mut().limit_silence(server.callee.worker.config.body_idle);
     }
     let terms = Terms::usual(None);
-    let sending = server.app.send(server.wire, &terms, request);
+    let sending = server.app.send(server.wire, &terms, &mut request);
     match within(clock.as_deref_mut(), None, sending).await {
         Ok(Ok((response, lease))) => respond(response, lease, asked, exchange, clock),
         Ok(Err(failure)) => {
             // Then another endpoint may have it, whatever it asks for.
-            let unprocessed = failure.unsent.is_some() || failure.refused;
+            let unprocessed = failure.unsent || failure.refused;
             let reason = exchange.fault().unwrap_or_else(|| app_reason(&failure));
             Refusal { unprocessed, ..Refusal::of(reason) }.respond(exchange, to)
         }
@@ -144,7 +144,7 @@ async fn handle(server: Rc<Server>, mut request: Request<Incoming>) -> Response<
 fn deadline(
     given: Option<Duration>,
     grpc: bool,
-    request: &mut Request<Incoming>,
+    request: &mut Request<RequestBody>,
     exchange: &Exchange,
 ) -> Option<Box<Clock>> {
     let own = if grpc { clock::of_grpc(request.headers()) } else { None };
@@ -155,7 +155,7 @@ fn deadline(
 }
 
 impl Server {
-    fn begin(&self, edge: Arc<EdgeStats>, request: &Request<Incoming>) -> Exchange {
+    fn begin(&self, edge: Arc<EdgeStats>, request: &Request<RequestBody>) -> Exchange {
         if !self.counted.replace(true) {
             edge.connection();
         }
@@ -182,7 +182,7 @@ impl Server {
     }
 
     /// Decides a request. Where a rule looks at paths, what it sees is what is forwarded.
-    fn authorise(&self, request: &mut Request<Incoming>) -> Result<Entered, (Arc<EdgeStats>, Reason)> {
+    fn authorise(&self, request: &mut Request<RequestBody>) -> Result<Entered, (Arc<EdgeStats>, Reason)> {
         let callee = &self.callee;
         let refused = |reason| (callee.undecided(self.seen), reason);
         if request.method() == http::Method::CONNECT {
@@ -218,7 +218,7 @@ struct Asked {
 }
 
 impl Asked {
-    fn by(server: &Rc<Server>, request: &Request<Incoming>) -> Self {
+    fn by(server: &Rc<Server>, request: &Request<RequestBody>) -> Self {
         let again = authority::copy_head(request);
         let caller = upgrade::requested(request);
         Self { server: Rc::clone(server), caller, request: again.into_parts().0 }

@@ -189,8 +189,11 @@ async fn connect(worker: &Rc<Worker>, table: &Table, peer: PeerAddr) -> Result<C
                 Err(reason) => return Err(refused(choice.edge, reason)),
             },
         };
-        let terms =
-            Terms { epoch: epoch.as_deref(), connect: timeouts.connect, circuit: choice.circuit.as_deref() };
+        let terms = Terms {
+            connect: timeouts.connect,
+            circuit: choice.circuit.as_deref(),
+            ..Terms::usual(epoch.as_deref())
+        };
         // That it is full is no reason to fill others.
         let counted =
             terms.take(Breaks::Connections).map_err(|reason| refused(Arc::clone(&choice.edge), reason))?;

@@ -3,7 +3,7 @@
 mod idle;
 mod received;
 
-use std::rc::Rc;
+use std::{mem, rc::Rc};
 
 use http::{Request, Response};
 use mesh_core::{protocol::MeshAlpn, reason::Reason, resilience::breaker::Kind};
@@ -22,10 +22,10 @@ use crate::http::{
 pub(super) async fn send(
     upstream: &Rc<Upstream>,
     terms: &Terms<'_>,
-    mut request: Request<RequestBody>,
+    request: &mut Request<RequestBody>,
 ) -> Result<(Response<Incoming>, super::Lease), Failure> {
     let generation = upstream.generation(terms.epoch);
-    let opener = hold_if_expected(&mut request);
+    let opener = hold_if_expected(request);
     let mut only_fresh = false;
     loop {
         let idle = if only_fresh { None } else { upstream.h1.take(generation) };
@@ -37,23 +37,24 @@ pub(super) async fn send(
                 }
                 Err(reason) => {
                     upstream.h1.back(connection);
-                    return Err(Failure::unsent(reason, request));
+                    return Err(Failure::unsent(reason));
                 }
             },
             None => match Box::pin(open(upstream, terms, generation)).await {
                 Ok(connection) => (connection, true),
-                Err(reason) => return Err(Failure::unsent(reason, request)),
+                Err(reason) => return Err(Failure::unsent(reason)),
             },
         };
-        match exchange(&mut connection.io, &mut request, opener.as_ref()).await {
+        match exchange(&mut connection.io, request, opener.as_ref()).await {
             Ok((head, upload)) => {
                 connection.hear(&head.fields);
-                let response = received::response(upstream, connection, request, head, upload);
+                let body = mem::replace(request.body_mut(), RequestBody::none());
+                let response = received::response(upstream, connection, body, head, upload);
                 return Ok((response, super::Lease { _stream: None, flight: None, fresh }));
             }
             // The server closed the idle connection while the request was on its way.
-            Err(Failed::Lost) if !fresh && repeatable(&request) => only_fresh = true,
-            Err(failed) => return Err(Failure { reason: reason_of(failed), unsent: None, refused: false }),
+            Err(Failed::Lost) if !fresh && repeatable(request) => only_fresh = true,
+            Err(failed) => return Err(Failure::broken(reason_of(failed))),
         }
     }
 }

@@ -126,7 +126,7 @@ pub(super) async fn send(
     shared: &Shared,
     wire: Wire,
     terms: &Terms<'_>,
-    request: Request<RequestBody>,
+    request: &mut Request<RequestBody>,
 ) -> Result<(Response<Incoming>, super::Lease), Failure> {
     let generation = upstream.generation(terms.epoch);
     for _ in 0..ATTEMPTS {
@@ -134,19 +134,19 @@ pub(super) async fn send(
             Some(connection) => (connection, false),
             None => match Box::pin(open(upstream, shared, wire, terms, generation)).await {
                 Ok(opened) => opened,
-                Err(reason) => return Err(Failure::unsent(reason, request)),
+                Err(reason) => return Err(Failure::unsent(reason)),
             },
         };
         let Some(sender) = connection.sender() else { continue };
         let lease = match Lease::of(&connection, terms) {
             Ok(lease) => lease,
-            Err(reason) => return Err(Failure::unsent(reason, request)),
+            Err(reason) => return Err(Failure::unsent(reason)),
         };
         drop(connection);
-        let response = exchange(sender, request).await?;
+        let response = exchange(sender, terms.take_request(request)).await?;
         return Ok((response, super::Lease { _stream: Some(lease), flight: None, fresh }));
     }
-    Err(Failure::unsent(Reason::UpstreamReset, request))
+    Err(Failure::unsent(Reason::UpstreamReset))
 }
 
 /// Opens a connection, or waits for one that is being opened. True: it is new.
@@ -202,6 +202,7 @@ impl Driver {
         if !self.keep.is_alive(cx, &self.io, self.state.streams.get() > 0) {
             return Poll::Ready(Err(Ended::silent()));
         }
+        self.io.begin_turn();
         match Pin::new(&mut self.connection).poll(cx) {
             Poll::Ready(outcome) => Poll::Ready(outcome.map_err(Ended::from)),
             Poll::Pending => self.io.poll_flush_behind(cx),

@@ -9,6 +9,7 @@ mod trust;
 
 use std::{
     cell::RefCell,
+    mem,
     net::SocketAddr,
     rc::Rc,
     sync::Arc,
@@ -27,7 +28,10 @@ use rustls::ClientConfig;
 pub(crate) use self::h1::Received;
 use crate::{
     balance::Flight,
-    http::body::{Incoming, RequestBody},
+    http::{
+        authority::copy_head,
+        body::{Incoming, RequestBody},
+    },
     limits::Circuit,
     net::{
         Stream,
@@ -89,12 +93,23 @@ pub(crate) struct Terms<'a> {
     pub connect: Option<Duration>,
     /// What may be in use towards the Service; None: it is not limited.
     pub circuit: Option<&'a Circuit>,
+    /// The request's head is wanted after it was sent, to be sent again.
+    pub keep_head: bool,
 }
 
 impl<'a> Terms<'a> {
     /// With a certificate and nothing else that is not as usual.
     pub(crate) fn usual(epoch: Option<&'a TlsEpoch>) -> Self {
-        Self { epoch, connect: None, circuit: None }
+        Self { epoch, connect: None, circuit: None, keep_head: false }
+    }
+
+    /// Takes a request to send it. HTTP/2 wants the head for itself, HTTP/1 only writes it.
+    fn take_request(&self, request: &mut Request<RequestBody>) -> (Request<()>, RequestBody) {
+        let body = mem::replace(request.body_mut(), RequestBody::none());
+        if self.keep_head {
+            return (copy_head(request), body);
+        }
+        (mem::replace(request, Request::new(RequestBody::none())).map(drop), body)
     }
 
     /// Counts a connection, or a request that waits for one.
@@ -110,15 +125,19 @@ impl<'a> Terms<'a> {
 pub(crate) struct Failure {
     /// What to tell the caller.
     pub reason: Reason,
-    /// The request, when none of it was sent: it may go elsewhere.
-    pub unsent: Option<Box<Request<RequestBody>>>,
+    /// Nothing of the request was sent, and it is whole: it may go elsewhere.
+    pub unsent: bool,
     /// The peer said that it did not look at the request (RFC 9113 sections 6.8 and 8.7).
     pub refused: bool,
 }
 
 impl Failure {
-    fn unsent(reason: Reason, request: Request<RequestBody>) -> Self {
-        Self { reason, unsent: Some(Box::new(request)), refused: false }
+    fn unsent(reason: Reason) -> Self {
+        Self { reason, unsent: true, refused: false }
+    }
+
+    fn broken(reason: Reason) -> Self {
+        Self { reason, unsent: false, refused: false }
     }
 }
 
@@ -151,7 +170,8 @@ impl Upstream {
         self.address
     }
 
-    /// Sends a request on a connection that speaks `wire`, and waits for the response's head.
+    /// Sends a request on a connection that speaks `wire`, and waits for the response's head. Its body is taken unless it
+    /// is [unsent](Failure::unsent); its head may be, unless it is to be [kept](Terms::keep_head).
     ///
     /// # Errors
     /// [`Failure`].
@@ -159,7 +179,7 @@ impl Upstream {
         self: &Rc<Self>,
         wire: Wire,
         terms: &Terms<'_>,
-        request: Request<RequestBody>,
+        request: &mut Request<RequestBody>,
     ) -> Result<(Response<Incoming>, Lease), Failure> {
         let sent = match wire {
             Wire::H1 => h1::send(self, terms, request).await,

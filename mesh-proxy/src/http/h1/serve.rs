@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     http::{
-        body::{Incoming, ResponseBody},
+        body::{Incoming, RequestBody, ResponseBody},
         front::Front,
     },
     net::Stream,
@@ -87,7 +87,7 @@ pub(crate) async fn serve<H, F>(
     handle: &H,
 ) -> Result<(), Fault>
 where
-    H: Fn(Request<Incoming>) -> F,
+    H: Fn(Request<RequestBody>) -> F,
     F: Future<Output = Response<ResponseBody>>,
 {
     let connection = Connection::new(stream);
@@ -194,13 +194,13 @@ impl Connection {
         handle: &H,
     ) -> Next
     where
-        H: Fn(Request<Incoming>) -> F,
+        H: Fn(Request<RequestBody>) -> F,
         F: Future<Output = Response<ResponseBody>>,
     {
         let RequestHead { request, framing, keep_alive, expects } = head;
         let (version, bare) = (request.version(), request.method() == Method::HEAD);
         let body = self.begin(framing, expects, version);
-        let response = match front.admit(request.map(|()| Incoming::Asked(body))) {
+        let response = match front.admit(request.map(|()| RequestBody::from(Incoming::Asked(body)))) {
             Err(refused) => *refused,
             Ok(request) => {
                 let mut answering = pin!(handle(request));

@@ -9,7 +9,7 @@ use http_body::Body as _;
 
 use super::{Pump, Received};
 use crate::http::{
-    body::{Incoming, ResponseBody},
+    body::{Incoming, RequestBody, ResponseBody},
     front::Front,
 };
 
@@ -20,12 +20,12 @@ pub(super) async fn answer<H, F>(
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
 ) where
-    H: Fn(Request<Incoming>) -> F,
+    H: Fn(Request<RequestBody>) -> F,
     F: Future<Output = Response<ResponseBody>>,
 {
     let (head, stream) = request.into_parts();
     let body = Received::request(stream, &head.headers);
-    let response = match front.admit(Request::from_parts(head, Incoming::H2(body))) {
+    let response = match front.admit(Request::from_parts(head, RequestBody::from(Incoming::H2(body)))) {
         Ok(request) => {
             let mut work = pin!(handle(request));
             let response = std::future::poll_fn(|cx| match work.as_mut().poll(cx) {

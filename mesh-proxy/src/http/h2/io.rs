@@ -39,6 +39,8 @@ struct Shared {
     wire: RefCell<Wire>,
     /// Something came since this was last asked.
     heard: Cell<bool>,
+    /// There is nothing to read, and who waits for more is known.
+    dry: Cell<bool>,
 }
 
 struct Wire {
@@ -71,12 +73,18 @@ impl Io {
         let budget = Budget::new(Instant::now());
         let (out, written, dirty) = (Vec::new(), 0, false);
         let wire = Wire { stream, out, written, dirty, from, to, budget, counts };
-        Self(Rc::new(Shared { wire: RefCell::new(wire), heard: Cell::new(false) }))
+        Self(Rc::new(Shared { wire: RefCell::new(wire), heard: Cell::new(false), dry: Cell::new(false) }))
     }
 
     /// Whether something came since this was last asked.
     pub(super) fn heard(&self) -> bool {
         self.0.heard.replace(false)
+    }
+
+    /// Begins a turn of the driver, which polls the library as often as it wants: what is not there to be read at first is
+    /// not looked for again.
+    pub(crate) fn begin_turn(&self) {
+        self.0.dry.set(false);
     }
 
     /// Writes what was gathered, after the library was polled and waits for more. Ready only when that fails.
@@ -195,9 +203,16 @@ impl Wire {
 
 impl AsyncRead for Io {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.0.dry.get() {
+            return Poll::Pending;
+        }
         let before = buf.filled().len();
         let mut wire = self.0.wire.borrow_mut();
-        ready!(Pin::new(&mut wire.stream).poll_read(cx, buf))?;
+        let Poll::Ready(outcome) = Pin::new(&mut wire.stream).poll_read(cx, buf) else {
+            self.0.dry.set(true);
+            return Poll::Pending;
+        };
+        outcome?;
         self.0.heard.set(true);
         Poll::Ready(wire.came(buf.filled().get(before..).unwrap_or_default()))
     }

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     http::{
-        body::{Incoming, ResponseBody},
+        body::{RequestBody, ResponseBody},
         front::Front,
         serve::HEAD_TIMEOUT,
     },
@@ -37,7 +37,7 @@ pub(crate) async fn serve<H, F>(
     caller: Option<Rc<Credentials>>,
     handle: Rc<H>,
 ) where
-    H: Fn(Request<Incoming>) -> F + 'static,
+    H: Fn(Request<RequestBody>) -> F + 'static,
     F: Future<Output = Response<ResponseBody>> + 'static,
 {
     let front = Rc::new(Front::new(worker, direction, &io));
@@ -85,9 +85,12 @@ async fn handshake(io: &Io) -> Result<Connection<Io, Bytes>, Ended> {
         .max_send_buffer_size(MAX_SEND_BUFFER);
     // Nearly always the preface was seen already.
     let mut shaking = pin!(builder.handshake(io.clone()));
-    let shaken = poll_fn(|cx| match shaking.as_mut().poll(cx) {
-        Poll::Ready(outcome) => Poll::Ready(outcome.map_err(Ended::from)),
-        Poll::Pending => io.poll_flush_behind(cx),
+    let shaken = poll_fn(|cx| {
+        io.begin_turn();
+        match shaking.as_mut().poll(cx) {
+            Poll::Ready(outcome) => Poll::Ready(outcome.map_err(Ended::from)),
+            Poll::Pending => io.poll_flush_behind(cx),
+        }
     });
     timeout(HEAD_TIMEOUT, shaken).await.unwrap_or_else(|_| Err(Ended::silent()))
 }
@@ -107,9 +110,10 @@ impl<H> Serving<H> {
     /// Moves frames; ready when the connection has ended.
     fn poll<F>(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Ended>>
     where
-        H: Fn(Request<Incoming>) -> F + 'static,
+        H: Fn(Request<RequestBody>) -> F + 'static,
         F: Future<Output = Response<ResponseBody>> + 'static,
     {
+        self.io.begin_turn();
         while let Poll::Ready(Some(told)) = Pin::new(&mut self.endings).poll_next(cx) {
             match told {
                 Told::End(cut) => {

@@ -71,16 +71,16 @@ pub(super) struct Answer {
 struct Tried {
     /// What the caller gets if it was the last.
     outcome: Result<Answer, Reason>,
-    /// How it failed, and the request to send again; None: it is the last.
+    /// How it failed, and how it is sent again; None: it is the last.
     again: Option<(Failed, Again)>,
 }
 
-/// A request that can be sent again.
+/// How a request can be sent again; its head is there.
 enum Again {
     /// Nothing of it was sent.
-    Unsent(Box<Request<RequestBody>>),
-    /// A copy.
-    Spare(Box<Spare>),
+    Unsent,
+    /// Its body can be had again.
+    Spare(Spare),
 }
 
 /// Sends until there is a response to pass on.
@@ -90,18 +90,17 @@ enum Again {
 pub(super) async fn send(
     call: &Call<'_>,
     mut choice: Choice,
-    mut request: Request<RequestBody>,
+    request: &mut Request<RequestBody>,
     exchange: &mut Exchange,
     mut clock: Option<&mut Clock>,
 ) -> Result<Answer, Reason> {
     let mut seen: Vec<Rc<EndpointState>> = Vec::new();
-    let method = request.method().clone();
     loop {
         let done = seen.len() as u32;
-        let tried = call.attempt(&choice, request, &method, exchange, clock.as_deref_mut(), done);
+        let tried = call.attempt(&choice, request, exchange, clock.as_deref_mut(), done);
         let Tried { outcome, again } = tried.await;
         let Some((failed, again)) = again else { return outcome };
-        if !again.is_usable() || !retry::again(call.retry(), failed, &method, done) {
+        if !again.is_usable() || !retry::again(call.retry(), failed, request.method(), done) {
             return outcome;
         }
         seen.push(Rc::clone(&choice.endpoint));
@@ -111,29 +110,32 @@ pub(super) async fn send(
         if !call.table.may_retry(call.worker) {
             return outcome;
         }
-        let Some(repeated) = again.into_request() else { return outcome };
+        if !again.restore(request) {
+            return outcome;
+        }
         drop(outcome);
         if !wait.is_zero() {
             sleep(wait).await;
         }
         exchange.retried();
-        (choice, request) = (next, repeated);
+        choice = next;
     }
 }
 
 impl Again {
     fn is_usable(&self) -> bool {
         match self {
-            Self::Unsent(_) => true,
+            Self::Unsent => true,
             Self::Spare(spare) => spare.is_usable(),
         }
     }
 
-    fn into_request(self) -> Option<Request<RequestBody>> {
-        match self {
-            Self::Unsent(request) => Some(*request),
-            Self::Spare(spare) => spare.into_request(),
-        }
+    /// Makes the request whole. False: part of it is gone.
+    fn restore(self, request: &mut Request<RequestBody>) -> bool {
+        let Self::Spare(spare) = self else { return true };
+        let Some(body) = spare.into_body() else { return false };
+        *request.body_mut() = body;
+        true
     }
 }
 
@@ -150,8 +152,7 @@ impl Call<'_> {
     async fn attempt(
         &self,
         choice: &Choice,
-        mut request: Request<RequestBody>,
-        method: &Method,
+        request: &mut Request<RequestBody>,
         exchange: &mut Exchange,
         mut clock: Option<&mut Clock>,
         retries: u32,
@@ -166,7 +167,7 @@ impl Call<'_> {
         };
         let declared = choice.endpoint.endpoint.protocol;
         let wire = wire(self.worker, declared, self.seen, secured, self.plain);
-        if let Err(reason) = authority::write_for(&mut request, wire) {
+        if let Err(reason) = authority::write_for(request, wire) {
             return Tried::last(Err(reason));
         }
         exchange.hold(Held::Nothing);
@@ -177,9 +178,9 @@ impl Call<'_> {
                 Err(reason) => return Tried::last(Err(reason)),
             }
         }
-        // A copy costs: it is made only where it could go somewhere.
+        // What could go nowhere else is not kept.
         let repeatable = !self.upgrade && (self.retry().is_some() || !choice.alone);
-        let spare = if repeatable { Spare::of(&mut request) } else { None };
+        let spare = if repeatable { Spare::of(request.body_mut()) } else { None };
         exchange.on_edge(&choice.edge);
         exchange.sent_to(choice.endpoint.upstream.address());
         if let Some(clock) = &mut clock {
@@ -187,8 +188,12 @@ impl Call<'_> {
         }
         let timeouts = self.plan.map(|plan| plan.timeouts).unwrap_or_default();
         let trial = timeouts.per_try.map(|time| Instant::now() + time);
-        let terms =
-            Terms { epoch: epoch.as_deref(), connect: timeouts.connect, circuit: choice.circuit.as_deref() };
+        let terms = Terms {
+            epoch: epoch.as_deref(),
+            connect: timeouts.connect,
+            circuit: choice.circuit.as_deref(),
+            keep_head: spare.is_some(),
+        };
         let mut flight = Flight::start(&choice.endpoint);
         let sent = within(clock, trial, choice.endpoint.upstream.send(wire, &terms, request)).await;
         let (mut response, mut lease) = match sent {
@@ -220,7 +225,8 @@ impl Call<'_> {
             choice.edge.connection();
         }
         let unprocessed = secured && headers::is_unprocessed(response.headers());
-        let failed = spare.is_some().then(|| self.dislikes(&response, reason, unprocessed, method, retries));
+        let failed =
+            spare.is_some().then(|| self.dislikes(&response, reason, unprocessed, request.method(), retries));
         let again = failed.flatten().and_then(|failed| Some((failed, Again::Spare(spare?))));
         Tried { outcome: Ok(Answer { response, lease, reason, backend: choice.backend }), again }
     }
@@ -276,28 +282,25 @@ impl Tried {
     }
 
     /// The endpoint gave no response.
-    fn broken(failure: Failure, spare: Option<Box<Spare>>) -> Self {
+    fn broken(failure: Failure, spare: Option<Spare>) -> Self {
         let Failure { reason, unsent, refused } = failure;
-        let again = match unsent {
+        let failed = match reason {
             // That it is full is no reason to fill others.
-            _ if reason == Reason::CircuitOpen => None,
-            Some(unsent) => Some((Failed::Unconnected, Again::Unsent(unsent))),
-            None => {
-                let failed = match reason {
-                    _ if refused => Some(Failed::Unprocessed),
-                    Reason::UpstreamReset | Reason::UpstreamProtocolError | Reason::PeerNotTrusted => {
-                        Some(Failed::Reset)
-                    }
-                    _ => None,
-                };
-                failed.and_then(|failed| Some((failed, Again::Spare(spare?))))
+            Reason::CircuitOpen => None,
+            _ if unsent => Some(Failed::Unconnected),
+            _ if refused => Some(Failed::Unprocessed),
+            Reason::UpstreamReset | Reason::UpstreamProtocolError | Reason::PeerNotTrusted => {
+                Some(Failed::Reset)
             }
+            _ => None,
         };
+        let how = if unsent { Some(Again::Unsent) } else { spare.map(Again::Spare) };
+        let again = failed.zip(how);
         Self { outcome: Err(reason), again }
     }
 
     /// A limit of time was reached. After that of the whole there is no time for another try.
-    fn expired(expired: Expired, spare: Option<Box<Spare>>) -> Self {
+    fn expired(expired: Expired, spare: Option<Spare>) -> Self {
         let again = match expired {
             Expired::Whole => None,
             Expired::Try => spare.map(|spare| (Failed::Timeout, Again::Spare(spare))),

@@ -22,7 +22,7 @@ use crate::{
     balance::Affinity,
     http::{
         authority,
-        body::{Incoming, RequestBody, ResponseBody},
+        body::{RequestBody, ResponseBody},
         clock::{self, Clock, within},
         exchange::Exchange,
         h1::OnUpgrade,
@@ -40,13 +40,13 @@ use crate::{
 pub(super) async fn forward(
     caller: &Caller,
     table: &Table,
-    mut request: Request<Incoming>,
+    request: &mut Request<RequestBody>,
     seen: Protocol,
     to: Audience,
 ) -> Response<ResponseBody> {
     let worker = &caller.worker;
     if let Kind::Unknown(text) = table.kind() {
-        let exchange = caller.begin(table.edge(seen), &request);
+        let exchange = caller.begin(table.edge(seen), request);
         // Names of objects are for logs and meshctl; the response has the code and what to do.
         tracing::info!(detail = text, "unknown destination");
         return refuse(exchange, Reason::UnknownDestination, "", to);
@@ -54,10 +54,10 @@ pub(super) async fn forward(
     let version = request.version();
     // Before anything is decided: what is decided on is what is sent.
     let stripped = headers::strip(request.headers_mut(), version);
-    let rule = match route(table, &mut request, seen) {
+    let rule = match route(table, request, seen) {
         Ok(rule) => rule,
         Err(nowhere) => {
-            let exchange = caller.begin(nowhere.edge, &request);
+            let exchange = caller.begin(nowhere.edge, request);
             return refuse(exchange, nowhere.reason, "", to);
         }
     };
@@ -70,12 +70,12 @@ pub(super) async fn forward(
         Ok(choice) => Arc::clone(&choice.edge),
         Err(nowhere) => Arc::clone(&nowhere.edge),
     };
-    let mut exchange = caller.begin(edge, &request);
+    let mut exchange = caller.begin(edge, request);
     let plan = table.plan(rule);
     let mut shaped = Shaped::default();
     if plan.is_some() || to.grpc {
         let shaping = Shaping { plan, rule: table.route(rule), choice: choice.as_ref().ok(), to };
-        if let Err(answer) = shaping.shape(&mut request, &mut exchange, &mut shaped).await {
+        if let Err(answer) = shaping.shape(request, &mut exchange, &mut shaped).await {
             return answer.into_response(exchange, to);
         }
     }
@@ -83,12 +83,12 @@ pub(super) async fn forward(
         Ok(choice) => choice,
         Err(nowhere) => return refuse(exchange, nowhere.reason, "", to),
     };
-    let asked = stripped.upgrade.then(|| upgrade::requested(&request));
+    let asked = stripped.upgrade.then(|| upgrade::requested(request));
     let plain = asked.is_some() || request.headers().contains_key(EXPECT);
-    let mut request = request.map(|body| RequestBody::new(body, &mut exchange));
+    request.body_mut().count_for(&mut exchange);
     if let Some(rule) = plan.filter(|plan| plan.mirrors && asked.is_none()).and_then(|_| table.route(rule)) {
         for filters in rule.filters_towards(Some(choice.backend)) {
-            mirror::copy(worker, table, filters, &mut request, caller.peer.ip(), seen);
+            mirror::copy(worker, table, filters, request, caller.peer.ip(), seen);
         }
     }
     table.count(exchange.started());
@@ -107,7 +107,7 @@ pub(super) async fn forward(
 }
 
 /// Finds the rule of a request, in the one reading of its path when a route looks at paths.
-fn route(table: &Table, request: &mut Request<Incoming>, seen: Protocol) -> Result<usize, Box<Nowhere>> {
+fn route(table: &Table, request: &mut Request<RequestBody>, seen: Protocol) -> Result<usize, Box<Nowhere>> {
     if table.looks_at_paths() {
         let ambiguous = |reason| Box::new(Nowhere { reason, edge: table.edge(seen) });
         authority::normalise_path(request.uri_mut()).map_err(ambiguous)?;
@@ -155,7 +155,7 @@ struct Shaping<'a> {
 impl Shaping<'_> {
     async fn shape(
         &self,
-        request: &mut Request<Incoming>,
+        request: &mut Request<RequestBody>,
         exchange: &mut Exchange,
         shaped: &mut Shaped,
     ) -> Result<(), Early> {
@@ -171,7 +171,7 @@ impl Shaping<'_> {
     }
 
     /// Starts a clock where there is a limit.
-    fn limit(&self, request: &Request<Incoming>, exchange: &mut Exchange, shaped: &mut Shaped) {
+    fn limit(&self, request: &Request<RequestBody>, exchange: &mut Exchange, shaped: &mut Shaped) {
         let timeouts = self.plan.map(|plan| plan.timeouts).unwrap_or_default();
         let given = if self.to.grpc { clock::of_grpc(request.headers()) } else { None };
         let whole = [timeouts.request, timeouts.stream, given].into_iter().flatten().min();
@@ -186,7 +186,7 @@ impl Shaping<'_> {
         shaped.clock = Some(Box::new(clock));
     }
 
-    fn filter(&self, request: &mut Request<Incoming>, shaped: &mut Shaped) -> Result<(), Early> {
+    fn filter(&self, request: &mut Request<RequestBody>, shaped: &mut Shaped) -> Result<(), Early> {
         let Some(rule) = self.rule else { return Ok(()) };
         for filters in rule.filters_towards(self.choice.map(|choice| choice.backend)) {
             if let Some(given) = filters::request(rule, filters, request, &mut shaped.filtered)? {

@@ -93,7 +93,7 @@ impl Copying {
         let Ok(_counted) = terms.take(Kind::Requests) else { return };
         let mut flight = Flight::start(&endpoint);
         let exchange = async {
-            let (response, _lease) = match endpoint.upstream.send(wire, &terms, request).await {
+            let (response, _lease) = match endpoint.upstream.send(wire, &terms, &mut request).await {
                 Ok(answered) => answered,
                 Err(failure) => {
                     if failure.reason != Reason::CircuitOpen {

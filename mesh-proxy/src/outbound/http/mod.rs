@@ -18,7 +18,7 @@ use crate::{
     detect::{Detected, Opening},
     http::{
         authority,
-        body::{Incoming, ResponseBody},
+        body::{RequestBody, ResponseBody},
         exchange::Exchange,
         h2, headers,
         reply::{Audience, refuse},
@@ -86,7 +86,7 @@ pub(super) async fn serve_http(
     }
 }
 
-async fn handle(caller: Rc<Caller>, request: Request<Incoming>) -> Response<ResponseBody> {
+async fn handle(caller: Rc<Caller>, mut request: Request<RequestBody>) -> Response<ResponseBody> {
     let worker = &caller.worker;
     let seen = if request.version() == Version::HTTP_2 { Protocol::Http2 } else { Protocol::Http1 };
     let to = Audience { trusted: true, grpc: headers::is_grpc(request.headers()) };
@@ -104,14 +104,14 @@ async fn handle(caller: Rc<Caller>, request: Request<Incoming>) -> Response<Resp
             return refuse(exchange, reason, "", to);
         }
     };
-    forward::forward(&caller, &table, request, seen, to).await
+    forward::forward(&caller, &table, &mut request, seen, to).await
 }
 
 impl Caller {
     fn begin(
         &self,
         edge: std::sync::Arc<crate::telemetry::EdgeStats>,
-        request: &Request<Incoming>,
+        request: &Request<RequestBody>,
     ) -> Exchange {
         let mut exchange = Exchange::begin(edge, request.method());
         exchange.log_request(&self.worker.access_log, Direction::Outbound, Some(self.peer), request);
@@ -119,7 +119,7 @@ impl Caller {
     }
 
     /// The destination that a request names.
-    fn destination(&self, request: &Request<Incoming>) -> Result<Rc<Destination>, Refusal> {
+    fn destination(&self, request: &Request<RequestBody>) -> Result<Rc<Destination>, Refusal> {
         if request.method() == Method::CONNECT {
             let detail = "CONNECT is not carried: declare a TCP upstream instead".to_owned();
             return Err(Refusal { reason: Reason::BadRequest, detail });
@@ -142,5 +142,38 @@ impl Caller {
         destination.touch();
         *self.last.borrow_mut() = Some((host.into(), Rc::clone(&destination)));
         Ok(destination)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+
+    use super::*;
+    use crate::{
+        outbound::table::{Choice, Table},
+        pool::{Terms, Upstream, Wire},
+    };
+
+    /// Size of the future that `start` would make; it is never called.
+    fn size<A, F: Future>(_start: impl Fn(A) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// What is made, moved and dropped for each request.
+    #[test]
+    fn requests_are_small() {
+        type Body = &'static mut Request<RequestBody>;
+        type Sent = (&'static Rc<Upstream>, Wire, &'static Terms<'static>, Body);
+        type Tried = (&'static attempt::Call<'static>, Choice, Body, &'static mut Exchange);
+        type Forwarded = (&'static Caller, &'static Table, Body, Protocol, Audience);
+        let sizes = [
+            ("on a connection", size(|(u, w, t, r): Sent| u.send(w, t, r))),
+            ("with retries", size(|(u, t, r, p): Tried| attempt::send(u, t, r, p, None))),
+            ("by its route", size(|(u, t, r, p, a): Forwarded| forward::forward(u, t, r, p, a))),
+            ("all", size(|(u, r): (Rc<Caller>, Request<RequestBody>)| handle(u, r))),
+        ];
+        println!("{sizes:?}");
+        assert!(sizes.iter().all(|(_, size)| *size <= 3 * 1024), "{sizes:?}");
     }
 }

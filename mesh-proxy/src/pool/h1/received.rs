@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 
 use super::idle::Connection;
@@ -57,7 +57,7 @@ pub(crate) struct Received {
 pub(super) fn response(
     upstream: &Rc<Upstream>,
     connection: Box<Connection>,
-    request: Request<RequestBody>,
+    body: RequestBody,
     head: ResponseHead,
     upload: Sending,
 ) -> Response<Incoming> {
@@ -67,7 +67,6 @@ pub(super) fn response(
         sent: Cell::new(upload.is_done()),
         reusable: Cell::new(false),
     });
-    let body = request.into_body();
     // A body that the upstream did not ask for is not sent any more, which ends the connection.
     if !upload.is_done() && !body.is_held() {
         tokio::task::spawn_local(finish(Rc::clone(&held), upload, body));

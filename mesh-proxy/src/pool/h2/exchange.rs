@@ -23,11 +23,10 @@ use crate::{
 /// Sends a request and waits for its response. What is not sent of the body by then goes on being sent.
 pub(super) async fn exchange(
     mut sender: SendRequest<Bytes>,
-    request: Request<RequestBody>,
+    (head, body): (Request<()>, RequestBody),
 ) -> Result<Response<Incoming>, Failure> {
-    let (head, body) = request.into_parts();
     let ended = body.is_end_stream();
-    let sent = sender.send_request(Request::from_parts(head, ()), ended);
+    let sent = sender.send_request(head, ended);
     drop(sender);
     let (mut responding, stream) = sent.map_err(|error| failure(&error))?;
     // Without a body nothing is left to send.
@@ -38,7 +37,7 @@ pub(super) async fn exchange(
         {
             upload = None;
             if outcome == Err(Stopped::Source) {
-                return Poll::Ready(Err(broken(Reason::ClientDisconnected)));
+                return Poll::Ready(Err(Failure::broken(Reason::ClientDisconnected)));
             }
         }
         Pin::new(&mut responding).poll(cx).map_err(|error| failure(&error))
@@ -51,15 +50,11 @@ pub(super) async fn exchange(
     Ok(Response::from_parts(head, Incoming::H2(body)))
 }
 
-fn broken(reason: Reason) -> Failure {
-    Failure { reason, unsent: None, refused: false }
-}
-
 /// Why there is no response. The peer did not process a request when it says so: it refused the stream, or goes away and
 /// the stream is above those that it still serves (RFC 9113 sections 6.8 and 8.7). A stream below that ends in other
 /// ways.
 fn failure(error: &::h2::Error) -> Failure {
     let refused =
         error.is_remote() && (error.is_go_away() || error.reason() == Some(::h2::Reason::REFUSED_STREAM));
-    Failure { refused, ..broken(Reason::UpstreamReset) }
+    Failure { refused, ..Failure::broken(Reason::UpstreamReset) }
 }
