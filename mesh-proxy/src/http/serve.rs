@@ -2,6 +2,7 @@
 
 use std::{future::Future, pin::pin, rc::Rc, time::Duration};
 
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use http::{Request, Response};
 use mesh_core::edge::Direction;
 use tokio::time::sleep;
@@ -30,14 +31,16 @@ pub(crate) async fn http1<H, F>(
     H: Fn(Request<RequestBody>) -> F + 'static,
     F: Future<Output = Response<ResponseBody>>,
 {
-    // In a box: rarely polled, and small without it.
-    let ending = Box::pin(worker.ending(direction, caller));
+    // It is asked not at every turn, but when it has something to say.
+    let mut endings = FuturesUnordered::new();
+    endings.push(worker.ending(direction, caller));
     let front = Front::new(worker, direction, &io);
     let life = Life::default();
     let mut serving = pin!(h1::serve(io, &front, &life, worker.config.head_timeout, &*handle));
     let outcome = tokio::select! {
+        biased;
         outcome = serving.as_mut() => outcome,
-        ending = ending => {
+        Some(ending) = endings.next() => {
             life.told.set(true);
             tokio::select! {
                 outcome = serving.as_mut() => outcome,

@@ -200,7 +200,7 @@ impl Call<'_> {
             Ok(Ok(answered)) => answered,
             Ok(Err(failure)) => {
                 flight.failed();
-                return Tried::broken(failure, spare);
+                return Tried::broken(&failure, spare);
             }
             Err(expired) => {
                 flight.failed();
@@ -282,8 +282,8 @@ impl Tried {
     }
 
     /// The endpoint gave no response.
-    fn broken(failure: Failure, spare: Option<Spare>) -> Self {
-        let Failure { reason, unsent, refused } = failure;
+    fn broken(failure: &Failure, spare: Option<Spare>) -> Self {
+        let Failure { reason, unsent, refused } = *failure;
         let failed = match reason {
             // That it is full is no reason to fill others.
             Reason::CircuitOpen => None,
