@@ -44,7 +44,7 @@ pub(crate) async fn explicit(worker: &Rc<Worker>, stream: TcpStream, peer: PeerA
         return worker.refused(Direction::Inbound, Reason::AppUnavailable);
     };
     let Ok(called) = stream.local_addr() else { return };
-    serve(Callee::new(worker, Ends { source: peer.0, destination: called }, to, app), stream).await;
+    serve(Box::new(Callee::new(worker, Ends { source: peer.0, destination: called }, to, app)), stream).await;
 }
 
 /// Serves a redirected connection (transparent mode).
@@ -60,7 +60,7 @@ pub(crate) async fn transparent(
             // The address that was called, never loopback: what listens on loopback was not meant for others.
             let app = to.app.unwrap_or(original.0);
             let ends = Ends { source: peer.0, destination: original.0 };
-            serve(Callee::new(worker, ends, to, app), stream).await;
+            serve(Box::new(Callee::new(worker, ends, to, app)), stream).await;
         }
         Err(error) => {
             tracing::info!(peer = %peer, %error, "inbound connection refused");
@@ -69,7 +69,8 @@ pub(crate) async fn transparent(
     }
 }
 
-async fn serve(mut callee: Callee, stream: TcpStream) {
+/// `callee` is in a box: it is handed on from one step to the next, and each would have room for it.
+async fn serve(mut callee: Box<Callee>, stream: TcpStream) {
     let worker = Rc::clone(&callee.worker);
     let mut opening = Opening::new(stream);
     let introduced = match callee.proxy.accept {
@@ -101,7 +102,7 @@ async fn serve(mut callee: Callee, stream: TcpStream) {
     dispatch(callee, stream, carried, app).await;
 }
 
-async fn dispatch(callee: Callee, stream: Stream, carried: Carried, greeted: Option<Box<Greeted>>) {
+async fn dispatch(callee: Box<Callee>, stream: Stream, carried: Carried, greeted: Option<Box<Greeted>>) {
     match carried {
         Carried::Http { http2, app } => {
             drop(greeted);

@@ -35,7 +35,7 @@ use crate::{
 
 /// A connection that carries HTTP.
 struct Server {
-    callee: Callee,
+    callee: Box<Callee>,
     app: Rc<Upstream>,
     wire: Wire,
     seen: Protocol,
@@ -62,7 +62,7 @@ struct Entered {
 }
 
 /// Serves a connection that carries HTTP.
-pub(super) async fn serve_http(callee: Callee, stream: Stream, http2: bool, wire: Wire) {
+pub(super) async fn serve_http(callee: Box<Callee>, stream: Stream, http2: bool, wire: Wire) {
     let worker = Rc::clone(&callee.worker);
     // What is counted is what the calls are, not how proxies carry them.
     let seen = if wire == Wire::H2 { Protocol::Http2 } else { Protocol::Http1 };

@@ -179,6 +179,8 @@ impl Callee {
             secured: self.caller.is_some(),
         });
         if edges.known.len() < MAX_EDGES {
+            // Most connections have one, and room for four would be what they get.
+            edges.known.reserve_exact(1);
             edges.known.push((by.cloned(), seen, Arc::clone(&edge)));
         }
         edge

@@ -3,8 +3,10 @@
 //! TLS verifies a peer once. A connection may stand for days: longer than the certificate, and longer than the root.
 
 use std::{
+    cell::RefCell,
+    collections::VecDeque,
     fmt,
-    sync::Arc,
+    sync::{Arc, Weak},
     time::{Duration, SystemTime},
 };
 
@@ -33,7 +35,8 @@ pub(crate) enum Side {
 /// A peer's chain, as long as the connection that it authenticated stands.
 pub(crate) struct Credentials {
     side: Side,
-    chain: Vec<CertificateDer<'static>>,
+    /// Shared by the connections of one peer.
+    chain: Arc<[CertificateDer<'static>]>,
     not_after: SystemTime,
     /// The roots under which the chain was last verified.
     roots: RootsHash,
@@ -52,7 +55,7 @@ impl Credentials {
         chain: Option<&[CertificateDer<'static>]>,
         roots: RootsHash,
     ) -> Option<Self> {
-        let chain = chain?.to_vec();
+        let chain = shared(chain?);
         let (_, leaf) = X509Certificate::from_der(chain.first()?).ok()?;
         let not_after = at(leaf.validity().not_after.timestamp());
         Some(Self { side, chain, not_after, roots })
@@ -60,7 +63,7 @@ impl Credentials {
 
     /// True when this is the chain.
     pub(crate) fn are(&self, chain: &[CertificateDer<'static>]) -> bool {
-        self.chain == chain
+        *self.chain == *chain
     }
 
     /// How long the chain is valid from `now` on. None: it has expired, or no longer leads to the roots of `epoch`.
@@ -99,6 +102,28 @@ impl Credentials {
             }
         }
     }
+}
+
+/// Chains that are looked through for one that is known already.
+const MOST_KNOWN: usize = 16;
+
+/// The chain as one that another connection of this thread holds, if there is one: a peer may have thousands.
+fn shared(chain: &[CertificateDer<'static>]) -> Arc<[CertificateDer<'static>]> {
+    thread_local! {
+        static KNOWN: RefCell<VecDeque<Weak<[CertificateDer<'static>]>>> = const { RefCell::new(VecDeque::new()) };
+    }
+    KNOWN.with_borrow_mut(|known| {
+        known.retain(|held| held.strong_count() > 0);
+        if let Some(held) = known.iter().filter_map(Weak::upgrade).find(|held| **held == *chain) {
+            return held;
+        }
+        let new: Arc<[_]> = chain.into();
+        if known.len() >= MOST_KNOWN {
+            known.pop_front();
+        }
+        known.push_back(Arc::downgrade(&new));
+        new
+    })
 }
 
 impl TlsEpoch {

@@ -1,6 +1,6 @@
 //! Accepting: one task per listener, one task per connection.
 
-use std::{io, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
+use std::{future::Future, io, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
 use mesh_core::{addr::PeerAddr, edge::Direction, reason::Reason};
 use tokio::{
@@ -91,22 +91,28 @@ fn take(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, listener: &Arc
     // Without it small messages wait for the acknowledgement of others.
     let _ = stream.set_nodelay(true);
     let open = Open::count(worker, direction);
-    // Not the listener: its socket closes when nobody accepts on it any more, whatever is carried.
-    let (role, address) = (listener.role.clone(), listener.address);
-    tokio::task::spawn_local(async move {
-        let worker = &open.worker;
-        match &role {
-            Role::OutboundHttp => outbound::http(worker, stream, PeerAddr(peer)).await,
-            Role::OutboundTcp(host) => outbound::tcp(worker, stream, PeerAddr(peer), host).await,
-            Role::OutboundTransparent => {
-                outbound::transparent(worker, stream, PeerAddr(peer), address).await;
-            }
-            Role::InboundPort(port) => inbound::explicit(worker, stream, PeerAddr(peer), port).await,
-            Role::InboundTransparent => {
-                inbound::transparent(worker, stream, PeerAddr(peer), address).await;
-            }
+    // Not the listener: its socket closes when nobody accepts on it any more, whatever is carried. A task of its own kind
+    // for each role, or all would have room for the largest.
+    let (peer, address) = (PeerAddr(peer), listener.address);
+    match listener.role.clone() {
+        Role::OutboundHttp => spawn(async move { outbound::http(&open.worker, stream, peer).await }),
+        Role::OutboundTcp(host) => {
+            spawn(async move { outbound::tcp(&open.worker, stream, peer, &host).await })
         }
-    });
+        Role::OutboundTransparent => {
+            spawn(async move { outbound::transparent(&open.worker, stream, peer, address).await });
+        }
+        Role::InboundPort(port) => {
+            spawn(async move { inbound::explicit(&open.worker, stream, peer, &port).await });
+        }
+        Role::InboundTransparent => {
+            spawn(async move { inbound::transparent(&open.worker, stream, peer, address).await });
+        }
+    }
+}
+
+fn spawn(connection: impl Future<Output = ()> + 'static) {
+    tokio::task::spawn_local(connection);
 }
 
 /// An accepted connection, or what became of one, counted as long as it lives.
@@ -137,8 +143,6 @@ impl Drop for Open {
 
 #[cfg(test)]
 mod tests {
-    use std::future::Future;
-
     use mesh_core::{addr::ListenAddr, config::InboundPort, name::Host};
 
     use super::*;
