@@ -1,5 +1,7 @@
 //! Which host a request names, and how its head is written for the next connection.
 
+use std::net::SocketAddr;
+
 use http::{
     HeaderMap, HeaderValue, Method, Request, Uri, Version,
     header::{COOKIE, HOST},
@@ -25,6 +27,20 @@ pub(crate) fn host<B>(request: &Request<B>) -> Result<&str, Reason> {
         (Some(target), _) => Ok(target.as_str()),
         (None, Some(field)) if !field.is_empty() => Ok(field),
         (None, _) => Err(Reason::BadRequest),
+    }
+}
+
+/// True for a request without any host, which only HTTP/1.0 allows.
+pub(crate) fn is_hostless<B>(request: &Request<B>) -> bool {
+    request.version() == Version::HTTP_10
+        && request.uri().authority().is_none()
+        && !request.headers().contains_key(HOST)
+}
+
+/// Names the address that a request without a host goes to: what is forwarded is newer, and must have one.
+pub(crate) fn name_host<B>(request: &mut Request<B>, address: SocketAddr) {
+    if let Ok(host) = HeaderValue::try_from(address.to_string()) {
+        request.headers_mut().insert(HOST, host);
     }
 }
 

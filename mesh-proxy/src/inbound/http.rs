@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::{HeaderValue, Request, Response, StatusCode, Version, header::HOST, request::Parts};
+use http::{Request, Response, StatusCode, request::Parts};
 use mesh_core::{
     config::WorkloadConfig, edge::Direction, protocol::Protocol, reason::Reason, settings::Timeouts,
 };
@@ -108,11 +108,8 @@ async fn handle(server: Rc<Server>, mut request: Request<RequestBody>) -> Respon
         }
     }
     let asked = stripped.upgrade.then(|| Asked::by(&server, &request));
-    if has_no_host(&request)
-        && let Ok(host) = HeaderValue::try_from(server.app.address().to_string())
-    {
-        // HTTP/1.0 had no Host; what is forwarded is HTTP/1.1.
-        request.headers_mut().insert(HOST, host);
+    if authority::is_hostless(&request) {
+        authority::name_host(&mut request, server.app.address());
     }
     if let Some(id) = &server.callee.client_id {
         request.headers_mut().insert(MESH_CLIENT_ID, id.clone());
@@ -188,7 +185,7 @@ impl Server {
         if request.method() == http::Method::CONNECT {
             return Err(refused(Reason::BadRequest));
         }
-        if !(request.version() == Version::HTTP_10 && has_no_host(request)) {
+        if !authority::is_hostless(request) {
             authority::host(request).map_err(refused)?;
         }
         // One configuration for all of it. Listeners stand only once there is one; without one nothing is let in.
@@ -203,11 +200,6 @@ impl Server {
             Err(reason) => Err((decided.edge, reason)),
         }
     }
-}
-
-/// No host at all, which only HTTP/1.0 allows.
-fn has_no_host<B>(request: &Request<B>) -> bool {
-    request.uri().authority().is_none() && !request.headers().contains_key(HOST)
 }
 
 /// A request for an upgrade: the caller's half, and what the request was, for policy to decide again.

@@ -59,7 +59,7 @@ pub(crate) async fn serve(worker: &Rc<Worker>, stream: TcpStream, peer: PeerAddr
     match protocol {
         Protocol::Http1 | Protocol::Http2 => {
             let stream = Stream::Tcp(opening.into_stream());
-            serve_http(worker, stream, peer, Some(destination), protocol).await;
+            serve_http(worker, stream, peer, Some((destination, original.0)), protocol).await;
         }
         Protocol::Undeclared | Protocol::Grpc | Protocol::Opaque => {
             tcp::carry(worker, opening, peer, &destination).await;

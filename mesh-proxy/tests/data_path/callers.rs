@@ -14,8 +14,9 @@ use tokio::{
 };
 
 use crate::{
-    mesh::{Mesh, Pair, Side, serves},
+    mesh::{Mesh, Pair, Side, endpoint, serves},
     raw::Backend,
+    redirect::redirected,
 };
 
 /// Sends bytes, and reads until the connection ends, or until the answer ends with `until`.
@@ -119,4 +120,25 @@ async fn a_small_body_that_nobody_wants_harms_nobody() {
         stream.write_all(b"GET / HTTP/1.1\r\nHost: catalog\r\n\r\n").await.unwrap();
         assert!(read(&mut stream, "}").await.starts_with("HTTP/1.1 200 OK\r\n"), "{framed}");
     }
+}
+
+/// Where the address says where a request goes, HTTP/1.0 needs no host; what is forwarded has one.
+#[test]
+fn http_1_0_needs_no_host_where_connections_are_redirected() {
+    redirected("callers::http_1_0_needs_no_host_where_connections_are_redirected", || async {
+        let (mesh, app) = (Mesh::start().await, HttpApp::start("catalog", fresh_addr(0)).await);
+        let service = ServicePort::new("shop", "catalog", 8080);
+        let mut config = mesh.workload("server");
+        serves(&mut config, 8080, Protocol::Http1, app.address(), &service);
+        let server = mesh.proxy(config, |_| ()).await;
+        let _client = mesh.transparent(mesh.workload("client"), |_| ()).await;
+        let address = SocketAddr::from(([10, 96, 0, 7], 8080));
+        let endpoints = [endpoint(&server.config, 8080, Protocol::Http1)];
+        mesh.service_at(address, &service, Protocol::Http1, &endpoints);
+        let got = ask(address, b"GET / HTTP/1.0\r\n\r\n", "").await;
+        assert!(got.starts_with("HTTP/1.0 200 OK\r\n"), "{got}");
+        assert_eq!(app.seen()[0].headers["host"], "10.96.0.7:8080");
+        let newer = ask(address, b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n", "").await;
+        assert!(newer.starts_with("HTTP/1.1 400 "), "{newer}");
+    });
 }

@@ -32,8 +32,8 @@ use crate::{
 pub(super) struct Caller {
     worker: Rc<Worker>,
     peer: SocketAddr,
-    /// Where all its requests go; None: each says it itself.
-    fixed: Option<Rc<Destination>>,
+    /// Where all its requests go, and the address that was called; None: each says it itself.
+    fixed: Option<(Rc<Destination>, SocketAddr)>,
     /// What the last request named, which the next one nearly always names again.
     last: RefCell<Option<(Box<str>, Rc<Destination>)>>,
 }
@@ -73,7 +73,7 @@ pub(super) async fn serve_http(
     worker: &Rc<Worker>,
     stream: Stream,
     peer: PeerAddr,
-    fixed: Option<Rc<Destination>>,
+    fixed: Option<(Rc<Destination>, SocketAddr)>,
     protocol: Protocol,
 ) {
     let caller = Rc::new(Caller { worker: Rc::clone(worker), peer: peer.0, fixed, last: RefCell::default() });
@@ -90,6 +90,11 @@ async fn handle(caller: Rc<Caller>, mut request: Request<RequestBody>) -> Respon
     let worker = &caller.worker;
     let seen = if request.version() == Version::HTTP_2 { Protocol::Http2 } else { Protocol::Http1 };
     let to = Audience { trusted: true, grpc: headers::is_grpc(request.headers()) };
+    if let Some((_, address)) = &caller.fixed
+        && authority::is_hostless(&request)
+    {
+        authority::name_host(&mut request, *address);
+    }
     let destination = match caller.destination(&request) {
         Ok(destination) => destination,
         Err(refusal) => {
@@ -125,7 +130,7 @@ impl Caller {
             return Err(Refusal { reason: Reason::BadRequest, detail });
         }
         let host = authority::host(request);
-        if let Some(fixed) = &self.fixed {
+        if let Some((fixed, _)) = &self.fixed {
             // The original destination decides; the head must still be unambiguous.
             return host.map(|_| Rc::clone(fixed)).map_err(Refusal::from);
         }
