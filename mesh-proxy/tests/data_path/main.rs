@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a helper that fails ends its test")]
 
 mod affinity;
+mod apps_h2;
 mod balance;
 mod bounds;
 mod bypass;
