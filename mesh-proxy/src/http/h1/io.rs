@@ -17,12 +17,12 @@ use crate::net::{Prefixed, Stream};
 const READ: usize = 8 * 1024;
 /// How much one read takes when the ones before were full, in bytes.
 const LARGE_READ: usize = 64 * 1024;
-/// Room for a head as most are, in bytes.
-const FRONT: usize = 1024;
+/// Room for a head as most are, and a small body, in bytes.
+const FRONT: usize = 4 * 1024;
 /// How much is read at most of what nobody wants, in bytes.
 const PARTING: usize = 256 * 1024;
 /// Chunks up to this size are copied behind what is written before them, in bytes: that costs less than a piece more.
-const SMALL: usize = 512;
+const SMALL: usize = 2 * 1024;
 
 /// A connection with its buffers. Both are there only while they are used: most connections are idle.
 pub(crate) struct Io {
@@ -217,7 +217,7 @@ mod spare {
     pub(super) fn put_front(mut buffer: Vec<u8>) {
         buffer.clear();
         FRONTS.with_borrow_mut(|spare| {
-            if spare.len() < MOST && buffer.capacity() <= 4 * FRONT {
+            if spare.len() < MOST && buffer.capacity() <= FRONT {
                 spare.push(buffer);
             }
         });
