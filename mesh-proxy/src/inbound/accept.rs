@@ -1,6 +1,6 @@
 //! A connection comes in: mesh TLS, or something else by the policy's mode.
 
-use std::{rc::Rc, time::Duration};
+use std::{future::Future, pin::Pin, rc::Rc, time::Duration};
 
 use bytes::Bytes;
 use mesh_core::{
@@ -36,79 +36,89 @@ use crate::{
 /// How long a TLS handshake may take, and after it the HTTP/2 preface.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Serves a connection to one declared port (explicit mode).
-pub(crate) async fn explicit(worker: &Rc<Worker>, stream: TcpStream, peer: PeerAddr, port: &InboundPort) {
+/// What is left to do for a connection once it is known what it carries: most of its time it needs no more room than
+/// this.
+pub(crate) type Rest = Pin<Box<dyn Future<Output = ()>>>;
+
+/// Begins with a connection to one declared port (explicit mode). None: it has ended.
+pub(crate) async fn explicit(
+    worker: &Rc<Worker>,
+    stream: TcpStream,
+    peer: PeerAddr,
+    port: &InboundPort,
+) -> Option<Rest> {
     let to = Entrance::of(worker, port.port);
     let Some(app) = to.app.or_else(|| port.app_address.map(|address| address.0)) else {
         tracing::warn!(port = port.port, "no appAddress is declared: give the Workload's port one");
-        return worker.refused(Direction::Inbound, Reason::AppUnavailable);
+        worker.refused(Direction::Inbound, Reason::AppUnavailable);
+        return None;
     };
-    let Ok(called) = stream.local_addr() else { return };
-    serve(Box::new(Callee::new(worker, Ends { source: peer.0, destination: called }, to, app)), stream).await;
+    let called = stream.local_addr().ok()?;
+    begin(Box::new(Callee::new(worker, Ends { source: peer.0, destination: called }, to, app)), stream).await
 }
 
-/// Serves a redirected connection (transparent mode).
+/// Begins with a redirected connection (transparent mode). None: it has ended.
 pub(crate) async fn transparent(
     worker: &Rc<Worker>,
     stream: TcpStream,
     peer: PeerAddr,
     listener: ListenAddr,
-) {
+) -> Option<Rest> {
     match original_destination(&stream, listener) {
         Ok(original) => {
             let to = Entrance::of(worker, original.0.port());
             // The address that was called, never loopback: what listens on loopback was not meant for others.
             let app = to.app.unwrap_or(original.0);
             let ends = Ends { source: peer.0, destination: original.0 };
-            serve(Box::new(Callee::new(worker, ends, to, app)), stream).await;
+            begin(Box::new(Callee::new(worker, ends, to, app)), stream).await
         }
         Err(error) => {
             tracing::info!(peer = %peer, %error, "inbound connection refused");
             worker.refused(Direction::Inbound, Reason::LoopDetected);
+            None
         }
     }
 }
 
 /// `callee` is in a box: it is handed on from one step to the next, and each would have room for it.
-async fn serve(mut callee: Box<Callee>, stream: TcpStream) {
+async fn begin(callee: Box<Callee>, stream: TcpStream) -> Option<Rest> {
     let worker = Rc::clone(&callee.worker);
-    let mut opening = Opening::new(stream);
-    let introduced = match callee.proxy.accept {
-        true => Box::pin(introduction(&mut callee, &mut opening)).await,
-        false => Ok(true),
-    };
-    let introduced = match introduced {
-        Ok(introduced) => introduced,
-        Err(reason) => return worker.refused(Direction::Inbound, reason),
-    };
-    let Some(First { client, opening, app }) = Box::pin(look(&callee, opening)).await else { return };
-    let stream = opening.into_stream();
-    let (stream, carried) = if client == Some(Detected::MeshTls) {
-        match Box::pin(accept(&worker, stream)).await {
-            Ok((stream, caller, alpn)) => {
-                callee.name(caller);
-                (stream, carried_by(alpn))
-            }
-            Err(reason) => return worker.refused(Direction::Inbound, reason),
+    match meet(callee, stream).await {
+        Ok(rest) => rest,
+        Err(reason) => {
+            worker.refused(Direction::Inbound, reason);
+            None
         }
-    } else if !introduced {
-        return worker.refused(Direction::Inbound, Reason::ProxyHeaderInvalid);
-    } else {
-        match plaintext(callee.declared, client) {
-            Some(carried) => (Stream::Tcp(stream), carried),
-            None => return worker.refused(Direction::Inbound, Reason::BadRequest),
-        }
-    };
-    dispatch(callee, stream, carried, app).await;
+    }
 }
 
-async fn dispatch(callee: Box<Callee>, stream: Stream, carried: Carried, greeted: Option<Box<Greeted>>) {
+/// Finds out who calls and what the connection carries.
+async fn meet(mut callee: Box<Callee>, stream: TcpStream) -> Result<Option<Rest>, Reason> {
+    let mut opening = Opening::new(stream);
+    let introduced = match callee.proxy.accept {
+        true => Box::pin(introduction(&mut callee, &mut opening)).await?,
+        false => true,
+    };
+    let Some(First { client, opening, app }) = Box::pin(look(&callee, opening)).await else {
+        return Ok(None);
+    };
+    let stream = opening.into_stream();
+    let (stream, carried) = if client == Some(Detected::MeshTls) {
+        let (stream, caller, alpn) = Box::pin(accept(&callee.worker, stream)).await?;
+        callee.name(caller);
+        (stream, carried_by(alpn))
+    } else if !introduced {
+        return Err(Reason::ProxyHeaderInvalid);
+    } else {
+        (Stream::Tcp(stream), plaintext(callee.declared, client).ok_or(Reason::BadRequest)?)
+    };
+    Ok(Some(rest(callee, stream, carried, app)))
+}
+
+fn rest(callee: Box<Callee>, stream: Stream, carried: Carried, greeted: Option<Box<Greeted>>) -> Rest {
     match carried {
-        Carried::Http { http2, app } => {
-            drop(greeted);
-            serve_http(callee, stream, http2, app).await;
-        }
-        Carried::Bytes => tcp::carry(&callee, stream, greeted).await,
+        Carried::Http { http2, app } => serve_http(callee, stream, http2, app),
+        Carried::Bytes => Box::pin(async move { tcp::carry(&callee, stream, greeted).await }),
     }
 }
 

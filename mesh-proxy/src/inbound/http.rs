@@ -12,7 +12,7 @@ use mesh_core::{
     config::WorkloadConfig, edge::Direction, protocol::Protocol, reason::Reason, settings::Timeouts,
 };
 
-use super::port::Callee;
+use super::{accept::Rest, port::Callee};
 use crate::{
     http::{
         authority,
@@ -62,7 +62,7 @@ struct Entered {
 }
 
 /// Serves a connection that carries HTTP.
-pub(super) async fn serve_http(callee: Box<Callee>, stream: Stream, http2: bool, wire: Wire) {
+pub(super) fn serve_http(callee: Box<Callee>, stream: Stream, http2: bool, wire: Wire) -> Rest {
     let worker = Rc::clone(&callee.worker);
     // What is counted is what the calls are, not how proxies carry them.
     let seen = if wire == Wire::H2 { Protocol::Http2 } else { Protocol::Http1 };
@@ -78,10 +78,9 @@ pub(super) async fn serve_http(callee: Box<Callee>, stream: Stream, http2: bool,
     });
     let handle = Rc::new(move |request| handle(Rc::clone(&server), request));
     if http2 {
-        // In a box: it is large, and connections of HTTP/1 are the many.
-        Box::pin(h2::serve(&worker, Direction::Inbound, stream, credentials, handle)).await;
+        Box::pin(async move { h2::serve(&worker, Direction::Inbound, stream, credentials, handle).await })
     } else {
-        serve::http1(&worker, Direction::Inbound, stream, credentials, handle).await;
+        Box::pin(async move { serve::http1(&worker, Direction::Inbound, stream, credentials, handle).await })
     }
 }
 

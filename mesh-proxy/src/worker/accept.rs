@@ -103,10 +103,19 @@ fn take(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, listener: &Arc
             spawn(async move { outbound::transparent(&open.worker, stream, peer, address).await });
         }
         Role::InboundPort(port) => {
-            spawn(async move { inbound::explicit(&open.worker, stream, peer, &port).await });
+            spawn(async move {
+                if let Some(rest) = Box::pin(inbound::explicit(&open.worker, stream, peer, &port)).await {
+                    rest.await;
+                }
+            });
         }
         Role::InboundTransparent => {
-            spawn(async move { inbound::transparent(&open.worker, stream, peer, address).await });
+            spawn(async move {
+                if let Some(rest) = Box::pin(inbound::transparent(&open.worker, stream, peer, address)).await
+                {
+                    rest.await;
+                }
+            });
         }
     }
 }
