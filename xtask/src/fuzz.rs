@@ -27,7 +27,7 @@ pub(crate) struct Args {
 
 /// Builds the fuzzer and runs it.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let fuzzer = Fuzzer::build()?;
+    let fuzzer = Fuzzer::build(0)?;
     let all = fuzzer.targets()?;
     if args.list {
         all.iter().for_each(|target| println!("{target}"));
@@ -45,9 +45,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     fuzzer.each(targets, args.seconds)
 }
 
-/// Every target, for so many seconds each.
+/// Every target, for so many seconds each. Always from the same seed: what was found is to be found again.
 pub(crate) fn all(seconds: u32) -> Result<()> {
-    let fuzzer = Fuzzer::build()?;
+    let fuzzer = Fuzzer::build(1)?;
     fuzzer.each(&fuzzer.targets()?, seconds)
 }
 
@@ -55,15 +55,17 @@ pub(crate) fn all(seconds: u32) -> Result<()> {
 struct Fuzzer {
     program: PathBuf,
     folder: PathBuf,
+    seed: u32,
 }
 
 impl Fuzzer {
-    fn build() -> Result<Self> {
+    /// `seed` 0 is another one each time.
+    fn build(seed: u32) -> Result<Self> {
         let target = workspace::target_directory()?;
         let args = ["build", "--locked", "--workspace", "--features", "mesh-fuzz/run", "--bin", "mesh-fuzz"];
         let mut cargo = workspace::cargo(args);
         workspace::status(cargo.env("RUSTC_WORKSPACE_WRAPPER", workspace::root().join("fuzz/rustc")))?;
-        Ok(Self { program: target.join("debug/mesh-fuzz"), folder: target.join("fuzz") })
+        Ok(Self { program: target.join("debug/mesh-fuzz"), folder: target.join("fuzz"), seed })
     }
 
     fn targets(&self) -> Result<Vec<String>> {
@@ -102,6 +104,7 @@ impl Fuzzer {
             format!("-max_total_time={seconds}"),
             format!("-artifact_prefix={}/{target}-", artifacts.display()),
             "-timeout=10".to_owned(),
+            format!("-seed={}", self.seed),
             "-rss_limit_mb=1024".to_owned(),
             "-print_final_stats=1".to_owned(),
         ]);

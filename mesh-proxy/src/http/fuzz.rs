@@ -5,12 +5,17 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, he
 use super::{authority, check, frames::Scanner, h1, headers};
 use crate::{fuzz::Choices, pool::Wire};
 
+/// Most fields of a head that is looked at; what is written on may have some more.
+const MOST_FIELDS: usize = 32;
+
 /// A head that is admitted names one host and one path, and the same ones however it is written on: who decides about it
 /// sees what the next one gets.
 pub(crate) fn request(data: &[u8]) {
     let mut choices = Choices(data);
     let (form, normalised) = (choices.below(3), choices.below(2) == 0);
-    let Some(head) = parse(choices.0, form) else { return };
+    let Some(head) = parse(choices.0, form).filter(|head| head.headers().len() <= MOST_FIELDS) else {
+        return;
+    };
     let (Ok(()), Ok(host)) = (check::head(&head), authority::host(&head)) else { return };
     let host = host.to_ascii_lowercase();
     assert!(!host.is_empty() && !host.contains(['@', ',', '/', '\\', ' ', '?', '#']), "{host:?}");
@@ -67,7 +72,7 @@ fn false_target(uri: &Uri) -> bool {
 
 /// Reads a head as the libraries below do: HTTP/1.1 (0), or as HTTP/2 with the host as its authority (1) or both (2).
 fn parse(bytes: &[u8], form: usize) -> Option<Request<()>> {
-    let mut space = [httparse::EMPTY_HEADER; 32];
+    let mut space = [httparse::EMPTY_HEADER; 2 * MOST_FIELDS];
     let mut parsed = httparse::Request::new(&mut space);
     if !parsed.parse(bytes).ok()?.is_complete() {
         return None;
@@ -123,7 +128,7 @@ pub(crate) fn fields(data: &[u8]) {
     let mut choices = Choices(data);
     let versions = [Version::HTTP_11, Version::HTTP_2, Version::HTTP_10];
     let version = versions.get(choices.below(3)).copied().unwrap_or_default();
-    let mut space = [httparse::EMPTY_HEADER; 32];
+    let mut space = [httparse::EMPTY_HEADER; 2 * MOST_FIELDS];
     let Ok(httparse::Status::Complete((_, parsed))) = httparse::parse_headers(choices.0, &mut space) else {
         return;
     };
