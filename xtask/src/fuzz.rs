@@ -45,11 +45,15 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     fuzzer.each(targets, args.seconds)
 }
 
-/// Every target, for so many seconds each. Always from the same seed: what was found is to be found again.
+/// Every target, for so many seconds each at most. Always from the same seed and with as many inputs: what was found is to
+/// be found again, and nothing else on another day.
 pub(crate) fn all(seconds: u32) -> Result<()> {
     let fuzzer = Fuzzer::build(1)?;
     fuzzer.each(&fuzzer.targets()?, seconds)
 }
+
+/// Inputs of each target where all are run.
+const RUNS: i32 = 20_000;
 
 /// The program that holds all targets.
 struct Fuzzer {
@@ -105,6 +109,7 @@ impl Fuzzer {
             format!("-artifact_prefix={}/{target}-", artifacts.display()),
             "-timeout=10".to_owned(),
             format!("-seed={}", self.seed),
+            format!("-runs={}", if self.seed == 0 { -1 } else { RUNS }),
             "-rss_limit_mb=1024".to_owned(),
             "-print_final_stats=1".to_owned(),
         ]);

@@ -31,8 +31,11 @@ pub(crate) fn options(data: &[u8]) {
         }
         Err(error) => assert!(error.to_string().contains("--"), "{error}"),
     }
-    if let Some(time) = parse_duration(text) {
-        assert_eq!(parse_duration(&format!("{}ms", time.as_millis())), Some(time));
+    // In milliseconds the longest times are no longer numbers that it takes.
+    if let Some(time) = parse_duration(text)
+        && let Ok(millis) = u64::try_from(time.as_millis())
+    {
+        assert_eq!(parse_duration(&format!("{millis}ms")), Some(time));
     }
 }
 
