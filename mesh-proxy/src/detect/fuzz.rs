@@ -54,8 +54,8 @@ fn into_record(part: &[u8]) -> Vec<u8> {
     record
 }
 
-/// What the TLS library makes of it.
-fn reference(bytes: &[u8]) -> Option<Hello> {
+/// What the TLS library makes of it: name, and whether a protocol of ours is offered.
+pub(super) fn reference(bytes: &[u8]) -> Option<Hello> {
     let mut acceptor = Acceptor::default();
     let mut rest = bytes;
     while !rest.is_empty() {

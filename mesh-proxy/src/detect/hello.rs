@@ -188,9 +188,10 @@ pub(super) mod tests {
     use std::sync::Arc;
 
     use proptest::prelude::*;
-    use rustls::{ClientConfig, ClientConnection, RootCertStore, server::Acceptor};
+    use rustls::{ClientConfig, ClientConnection, RootCertStore};
 
     use super::*;
+    use crate::detect::fuzz::reference;
 
     /// A ClientHello as a real client makes it.
     pub(in crate::detect) fn hello(name: &str, alpn: &[&[u8]]) -> Vec<u8> {
@@ -217,24 +218,6 @@ pub(super) mod tests {
             record
         };
         hello[5..].chunks(size).flat_map(record).collect()
-    }
-
-    /// What the TLS library makes of it: name, and whether a protocol of ours is offered.
-    fn reference(bytes: &[u8]) -> Option<Hello> {
-        let mut acceptor = Acceptor::default();
-        let mut rest = bytes;
-        while !rest.is_empty() {
-            acceptor.read_tls(&mut rest).ok().filter(|read| *read > 0)?;
-            if let Some(accepted) = acceptor.accept().ok()? {
-                let hello = accepted.client_hello();
-                let ours = |name: &[u8]| MeshAlpn::from_bytes(name).is_some();
-                return Some(Hello {
-                    server_name: hello.server_name().map(|name| name.to_ascii_lowercase().into()),
-                    mesh: hello.alpn().is_some_and(|mut names| names.any(ours)),
-                });
-            }
-        }
-        None
     }
 
     fn parsed(bytes: &[u8]) -> Hello {

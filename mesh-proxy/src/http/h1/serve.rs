@@ -105,14 +105,12 @@ where
             }
         };
         match next {
-            Next::Head => {}
+            Next::Head => continue,
             Next::Close => Box::pin(connection.part(false)).await,
             Next::CloseUnread => Box::pin(connection.part(true)).await,
             Next::Gone => {}
         }
-        if !matches!(next, Next::Head) {
-            return Ok(());
-        }
+        return Ok(());
     }
 }
 
