@@ -8,6 +8,7 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
+use http::Response;
 use http_body::{Body, Frame, SizeHint};
 use mesh_core::reason::Reason;
 
@@ -16,7 +17,7 @@ use super::{
     clock::{Clock, Patience},
     exchange::{Exchange, Progress},
     expect::Gate,
-    h1::{OnUpgrade, ResponseHead},
+    h1::OnUpgrade,
     headers,
     replay::Replay,
     reply,
@@ -92,11 +93,20 @@ impl RequestBody {
     }
 
     /// Passes on what an upstream says before its response.
-    pub(super) fn interim(&self, head: &ResponseHead) {
+    pub(crate) fn interim(&self, response: Response<()>) {
         match &self.inner {
             Inner::Nothing => {}
-            Inner::Incoming(incoming) => incoming.interim(head),
-            Inner::Replay(replay) => replay.interim(head),
+            Inner::Incoming(incoming) => incoming.interim(response),
+            Inner::Replay(replay) => replay.interim(response),
+        }
+    }
+
+    /// Asks the caller for the body, if it waits for that.
+    fn ask(&self) {
+        match &self.inner {
+            Inner::Nothing => {}
+            Inner::Incoming(incoming) => incoming.ask(),
+            Inner::Replay(replay) => replay.ask(),
         }
     }
 
@@ -129,6 +139,7 @@ impl Body for RequestBody {
         if let Some(gate) = &mut self.gate {
             ready!(gate.poll_open(cx));
             self.gate = None;
+            self.ask();
         }
         let this = &mut *self;
         let polled = match &mut this.inner {

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use http::{Request, header::EXPECT};
+use http::{HeaderValue, Request, header::EXPECT};
 use tokio::time::{Sleep, sleep};
 
 use super::body::RequestBody;
@@ -43,10 +43,11 @@ impl Opener {
     }
 }
 
-/// Holds the body of a request back until the upstream says 100, where the caller waits for that. Only for HTTP/1:
-/// over HTTP/2 interim responses do not come through, and the body is not held.
+/// Holds the body of a request back until the upstream says 100, where the caller waits for that. It is asked for the body
+/// then, or when the upstream was silent for long.
 pub(crate) fn hold_if_expected(request: &mut Request<RequestBody>) -> Option<Opener> {
-    if request.body().is_empty() || !request.headers().contains_key(EXPECT) {
+    let waits = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
+    if request.body().is_empty() || !request.headers().get(EXPECT).is_some_and(waits) {
         return None;
     }
     let open = Rc::<Cell<bool>>::default();

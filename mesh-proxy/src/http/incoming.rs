@@ -7,11 +7,12 @@ use std::{
 };
 
 use bytes::Bytes;
+use http::Response;
 use http_body::{Body, Frame, SizeHint};
 use mesh_core::reason::Reason;
 
 use super::{
-    h1::{Asked, Malformed, OnUpgrade, ResponseHead},
+    h1::{Asked, Malformed, OnUpgrade},
     h2,
 };
 use crate::pool::Received;
@@ -28,10 +29,18 @@ pub(crate) enum Incoming {
 
 impl Incoming {
     /// Passes on what an upstream says before its response, where the caller can be told.
-    pub(super) fn interim(&self, head: &ResponseHead) {
+    pub(super) fn interim(&self, response: Response<()>) {
         match self {
-            Self::Asked(asked) => asked.interim(head),
-            Self::H2(_) | Self::H1(_) => {}
+            Self::Asked(asked) => asked.interim(&response),
+            Self::H2(received) => received.interim(response),
+            Self::H1(_) => {}
+        }
+    }
+
+    /// Asks for the body, where the caller waits for that. One of HTTP/1 is asked as its body is read.
+    pub(super) fn ask(&self) {
+        if let Self::H2(received) = self {
+            received.ask();
         }
     }
 

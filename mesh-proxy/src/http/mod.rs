@@ -14,6 +14,7 @@ pub(crate) mod h1;
 pub(crate) mod h2;
 pub(crate) mod headers;
 mod incoming;
+pub(crate) mod interim;
 pub(crate) mod replay;
 pub(crate) mod reply;
 pub(crate) mod serve;

@@ -8,13 +8,12 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, Response};
 use http_body::{Body, Frame, SizeHint};
 
 use super::{
     body::{BodyError, Incoming, RequestBody},
     exchange::Progress,
-    h1::ResponseHead,
 };
 
 /// Most bytes that are kept of one body.
@@ -133,9 +132,16 @@ impl Replay {
     }
 
     /// Passes on what an upstream says before its response.
-    pub(super) fn interim(&self, head: &ResponseHead) {
+    pub(super) fn interim(&self, response: Response<()>) {
         if let Some(source) = &self.shared.borrow().source {
-            source.interim(head);
+            source.interim(response);
+        }
+    }
+
+    /// Asks the caller for the body, if it waits for that.
+    pub(super) fn ask(&self) {
+        if let Some(source) = &self.shared.borrow().source {
+            source.ask();
         }
     }
 
@@ -227,13 +233,14 @@ impl Spare {
         self.0.as_ref().is_none_or(|body| !body.borrow().lost)
     }
 
-    /// The body once more. What still sends the first one gets no more of it. None: part of it is gone.
-    pub(crate) fn into_body(mut self) -> Option<RequestBody> {
-        let Some(shared) = self.0.take() else { return Some(RequestBody::none()) };
+    /// Makes `body` whole again. What still sends the first one gets no more of it. False: part of it is gone.
+    pub(crate) fn restore(mut self, body: &mut RequestBody) -> bool {
+        // Of nothing, nothing is gone.
+        let Some(shared) = self.0.take() else { return true };
         let turn = {
             let mut shared = shared.borrow_mut();
             if shared.lost {
-                return None;
+                return false;
             }
             shared.turn += 1;
             shared.keep = false;
@@ -242,7 +249,8 @@ impl Spare {
             }
             shared.turn
         };
-        Some(RequestBody::again(Replay { shared, turn, read: 0, trailers_read: false }))
+        *body = RequestBody::again(Replay { shared, turn, read: 0, trailers_read: false });
+        true
     }
 }
 

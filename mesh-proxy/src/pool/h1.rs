@@ -48,8 +48,11 @@ pub(super) async fn send(
         match exchange(&mut connection.io, request, opener.as_ref()).await {
             Ok((head, upload)) => {
                 connection.hear(&head.fields);
-                let body = mem::replace(request.body_mut(), RequestBody::none());
-                let response = received::response(upstream, connection, body, head, upload);
+                let left = (!upload.is_done()).then(|| {
+                    let body = mem::replace(request.body_mut(), RequestBody::none());
+                    (upload, body)
+                });
+                let response = received::response(upstream, connection, head, left);
                 return Ok((response, super::Lease { _stream: None, flight: None, fresh }));
             }
             // The server closed the idle connection while the request was on its way.

@@ -24,6 +24,7 @@ use super::{Failure, Terms, Upstream, Wire};
 use crate::{
     http::{
         body::{Incoming, RequestBody},
+        expect::hold_if_expected,
         h2::{CONNECTION_WINDOW, Ended, Io, KeepAlive, MAX_HEAD, MAX_SEND_BUFFER, STREAM_WINDOW},
     },
     net::dial::CONNECT_TIMEOUT,
@@ -129,6 +130,7 @@ pub(super) async fn send(
     request: &mut Request<RequestBody>,
 ) -> Result<(Response<Incoming>, super::Lease), Failure> {
     let generation = upstream.generation(terms.epoch);
+    let opener = hold_if_expected(request);
     for _ in 0..ATTEMPTS {
         let (connection, fresh) = match shared.take(generation) {
             Some(connection) => (connection, false),
@@ -143,7 +145,8 @@ pub(super) async fn send(
             Err(reason) => return Err(Failure::unsent(reason)),
         };
         drop(connection);
-        let response = exchange(sender, terms.take_request(request)).await?;
+        let head = terms.take_head(request);
+        let response = exchange(sender, head, request.body_mut(), opener.as_ref()).await?;
         return Ok((response, super::Lease { _stream: Some(lease), flight: None, fresh }));
     }
     Err(Failure::unsent(Reason::UpstreamReset))

@@ -103,13 +103,13 @@ impl<'a> Terms<'a> {
         Self { epoch, connect: None, circuit: None, keep_head: false }
     }
 
-    /// Takes a request to send it. HTTP/2 wants the head for itself, HTTP/1 only writes it.
-    fn take_request(&self, request: &mut Request<RequestBody>) -> (Request<()>, RequestBody) {
-        let body = mem::replace(request.body_mut(), RequestBody::none());
+    /// Takes a request's head to send it: HTTP/2 wants it for itself, HTTP/1 only writes it.
+    fn take_head(&self, request: &mut Request<RequestBody>) -> Request<()> {
         if self.keep_head {
-            return (copy_head(request), body);
+            return copy_head(request);
         }
-        (mem::replace(request, Request::new(RequestBody::none())).map(drop), body)
+        let body = mem::replace(request.body_mut(), RequestBody::none());
+        mem::replace(request, Request::new(body)).map(drop)
     }
 
     /// Counts a connection, or a request that waits for one.

@@ -20,6 +20,7 @@ mod framing;
 mod hellos;
 mod http1;
 mod http2;
+mod interim;
 mod keep_alive;
 mod limits;
 mod mesh;

@@ -14,11 +14,11 @@ use tokio::sync::oneshot;
 
 use super::{
     framing::{Decoder, Framing, Piece},
-    head::{Malformed, ResponseHead, write_response},
+    head::{Malformed, write_response},
     io::Io,
 };
 use crate::{
-    http::{body::BodyError, headers},
+    http::body::BodyError,
     net::{Prefixed, Stream},
 };
 
@@ -126,14 +126,10 @@ pub(crate) struct Asked {
 
 impl Asked {
     /// Passes on what an upstream says before its response, to callers that understand it (RFC 9110 section 15.2).
-    pub(crate) fn interim(&self, head: &ResponseHead) {
+    pub(crate) fn interim(&self, response: &Response<()>) {
         let mut state = self.connection.state.borrow_mut();
         let State { io: Some(io), interim: true, .. } = &mut *state else { return };
-        let mut response = Response::new(());
-        *response.status_mut() = head.status;
-        response.headers_mut().clone_from(&head.fields);
-        headers::strip(response.headers_mut(), head.version);
-        write_response(io.front(), &response, Version::HTTP_11);
+        write_response(io.front(), response, Version::HTTP_11);
         io.front().extend_from_slice(b"\r\n");
     }
 

@@ -12,12 +12,14 @@ use super::{
     io::Io,
     sending::{Sending, Stopped},
 };
-use crate::http::{body::RequestBody, expect::Opener};
+use crate::http::{
+    body::RequestBody,
+    expect::Opener,
+    interim::{Interims, is_interim, passed_on},
+};
 
 /// Largest head of a response, in bytes.
 const MAX_HEAD: usize = 64 * 1024;
-/// Most interim responses (1xx) before the final one.
-const MAX_INTERIM: usize = 16;
 
 /// Why there is no response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +47,13 @@ pub(crate) async fn exchange(
     head::write_request(io.front(), request.method(), request.uri(), request.headers());
     let mut upload = Sending::begin(io.front(), request.headers(), request.body(), true);
     let upgrade = request.headers().contains_key(UPGRADE);
-    let mut reading = Reading { method: request.method().clone(), upgrade, searched: 0, interim: 0, opener };
+    let mut reading = Reading {
+        method: request.method().clone(),
+        upgrade,
+        searched: 0,
+        interims: Interims::default(),
+        opener,
+    };
     let head = poll_fn(|cx| {
         loop {
             match upload.poll(cx, io, request.body_mut()) {
@@ -54,7 +62,9 @@ pub(crate) async fn exchange(
                 Poll::Ready(Err(Stopped::Connection) | Ok(())) | Poll::Pending => {}
             }
             match ready!(reading.poll(cx, io))? {
-                Some(head) if is_interim(head.status) => request.body().interim(&head),
+                Some(head) if is_interim(head.status) => {
+                    request.body().interim(passed_on(head.status, head.fields));
+                }
                 Some(head) => return Poll::Ready(Ok(head)),
                 // The body may be sent now.
                 None => {}
@@ -65,11 +75,6 @@ pub(crate) async fn exchange(
     Ok((head, upload))
 }
 
-/// Whether another response follows (RFC 9110 section 15.2).
-fn is_interim(status: StatusCode) -> bool {
-    status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS
-}
-
 /// Reads a response's head.
 struct Reading<'a> {
     method: Method,
@@ -77,7 +82,7 @@ struct Reading<'a> {
     upgrade: bool,
     /// How much of what was read holds no end of a head.
     searched: usize,
-    interim: usize,
+    interims: Interims,
     opener: Option<&'a Opener>,
 }
 
@@ -89,8 +94,7 @@ impl Reading<'_> {
             match read.map_err(|_| Failed::Malformed)? {
                 Some(head) if is_interim(head.status) => {
                     self.searched = 0;
-                    self.interim += 1;
-                    if self.interim > MAX_INTERIM {
+                    if !self.interims.came() {
                         return Poll::Ready(Err(Failed::Malformed));
                     }
                     if let (StatusCode::CONTINUE, Some(opener)) = (head.status, self.opener) {
@@ -108,7 +112,7 @@ impl Reading<'_> {
             if io.read.len() >= MAX_HEAD {
                 return Poll::Ready(Err(Failed::Malformed));
             }
-            let nothing_came = io.read.is_empty() && self.interim == 0;
+            let nothing_came = io.read.is_empty() && self.interims == Interims::default();
             match ready!(io.poll_fill(cx)) {
                 Ok(count) if count > 0 => {}
                 _ if nothing_came => return Poll::Ready(Err(Failed::Lost)),

@@ -7,15 +7,12 @@ use h2::{Reason, RecvStream, server::SendResponse};
 use http::{Request, Response};
 use http_body::Body as _;
 
-use super::{Pump, Received};
-use crate::http::{
-    body::{Incoming, RequestBody, ResponseBody},
-    front::Front,
-};
+use super::{Pump, Received, caller::Caller};
+use crate::http::body::{Incoming, RequestBody, ResponseBody};
 
 /// Answers a request. A caller that resets its stream is not worked for any more.
 pub(super) async fn answer<H, F>(
-    front: Rc<Front>,
+    caller: Rc<Caller>,
     handle: Rc<H>,
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
@@ -24,13 +21,20 @@ pub(super) async fn answer<H, F>(
     F: Future<Output = Response<ResponseBody>>,
 {
     let (head, stream) = request.into_parts();
-    let body = Received::request(stream, &head.headers);
-    let response = match front.admit(Request::from_parts(head, RequestBody::from(Incoming::H2(body)))) {
+    let body = Received::request(stream, &head.headers, Rc::clone(&caller));
+    let response = match caller.front.admit(Request::from_parts(head, RequestBody::from(Incoming::H2(body))))
+    {
         Ok(request) => {
             let mut work = pin!(handle(request));
-            let response = std::future::poll_fn(|cx| match work.as_mut().poll(cx) {
-                Poll::Ready(response) => Poll::Ready(Some(response)),
-                Poll::Pending => respond.poll_reset(cx).map(|_| None),
+            let response = std::future::poll_fn(|cx| {
+                let polled = work.as_mut().poll(cx);
+                if caller.has_said() {
+                    caller.tell(&mut respond);
+                }
+                match polled {
+                    Poll::Ready(response) => Poll::Ready(Some(response)),
+                    Poll::Pending => respond.poll_reset(cx).map(|_| None),
+                }
             });
             match response.await {
                 Some(response) => response,

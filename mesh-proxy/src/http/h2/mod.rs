@@ -2,6 +2,7 @@
 //! hands on; the connection's task moves frames, those of many requests at once.
 
 mod answer;
+mod caller;
 mod io;
 mod keep;
 mod pump;

@@ -40,6 +40,11 @@ where
         Self { stream, body, waiting: None, first: true }
     }
 
+    /// What it sends.
+    pub(crate) fn body(&self) -> &B {
+        &self.body
+    }
+
     /// Sends what there is; ready when all is sent.
     pub(crate) fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Stopped>> {
         loop {

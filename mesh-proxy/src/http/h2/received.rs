@@ -1,16 +1,19 @@
 //! A body as it comes in a stream.
 
 use std::{
+    cell::Cell,
     pin::Pin,
+    rc::Rc,
     task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
 use h2::RecvStream;
-use http::{HeaderMap, StatusCode, header::CONTENT_LENGTH};
+use http::{HeaderMap, Response, StatusCode, header::CONTENT_LENGTH};
 use http_body::{Body, Frame, SizeHint};
 use tokio::task::AbortHandle;
 
+use super::caller::Caller;
 use crate::http::body::BodyError;
 
 /// The body of a request or a response. What was handed out gives its room in the window to what follows.
@@ -21,31 +24,52 @@ pub(crate) struct Received {
     left: Option<u64>,
     /// No more data: trailers, or the end.
     data_done: bool,
-    /// It came in a response: its server may end a stream by NO_ERROR once it has said all (RFC 9113 section 8.1).
-    response: bool,
+    /// Who sends it, in a request. None: it came in a response, whose server may end a stream by NO_ERROR once it has said
+    /// all (RFC 9113 section 8.1).
+    caller: Option<Rc<Caller>>,
+    /// The caller was asked for it.
+    asked: Cell<bool>,
     /// What still sends the request; cut when nobody waits for the response any more.
     upload: Option<AbortHandle>,
 }
 
 impl Received {
     /// The body of a request with these fields.
-    pub(super) fn request(stream: RecvStream, fields: &HeaderMap) -> Self {
-        Self::new(stream, fields, false)
+    pub(super) fn request(stream: RecvStream, fields: &HeaderMap, caller: Rc<Caller>) -> Self {
+        Self::new(stream, fields, Some(caller))
     }
 
     /// The body of a response. 204 and 304 have none, whatever their fields say of the one that others would have.
     pub(crate) fn response(stream: RecvStream, status: StatusCode, fields: &HeaderMap) -> Self {
         if matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
-            return Self { stream: None, left: None, data_done: true, response: true, upload: None };
+            let asked = Cell::default();
+            return Self { stream: None, left: None, data_done: true, caller: None, asked, upload: None };
         }
-        Self::new(stream, fields, true)
+        Self::new(stream, fields, None)
     }
 
-    fn new(stream: RecvStream, fields: &HeaderMap, response: bool) -> Self {
+    fn new(stream: RecvStream, fields: &HeaderMap, caller: Option<Rc<Caller>>) -> Self {
         let stream = (!stream.is_end_stream()).then_some(stream);
         let length = || fields.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok();
         let left = stream.as_ref().and_then(|_| length());
-        Self { stream, left, data_done: false, response, upload: None }
+        Self { stream, left, data_done: false, caller, asked: Cell::default(), upload: None }
+    }
+
+    /// Passes on what an upstream says before its response. Only while the request's own work is polled.
+    pub(crate) fn interim(&self, response: Response<()>) {
+        if let Some(caller) = &self.caller {
+            caller.say(response);
+        }
+    }
+
+    /// Asks the caller for the body, which waits for that (RFC 9110 section 10.1.1). Only while the request's own work is
+    /// polled.
+    pub(crate) fn ask(&self) {
+        if !self.asked.replace(true) {
+            let mut go_on = Response::new(());
+            *go_on.status_mut() = StatusCode::CONTINUE;
+            self.interim(go_on);
+        }
     }
 
     /// Keeps what still sends the request.
@@ -87,7 +111,7 @@ impl Received {
 
     /// True when a stream that was reset had come to its end before.
     fn was_over(&self, error: &h2::Error) -> bool {
-        self.response
+        self.caller.is_none()
             && error.is_remote()
             && error.reason() == Some(h2::Reason::NO_ERROR)
             && self.left.is_none_or(|left| left == 0)

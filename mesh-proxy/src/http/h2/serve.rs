@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 use super::{
     CONNECTION_WINDOW, Ended, Io, KeepAlive, MAX_HEAD, MAX_SEND_BUFFER, MAX_STREAMS, STREAM_WINDOW,
-    answer::answer,
+    answer::answer, caller::Caller,
 };
 use crate::{
     http::{
@@ -40,7 +40,7 @@ pub(crate) async fn serve<H, F>(
     H: Fn(Request<RequestBody>) -> F + 'static,
     F: Future<Output = Response<ResponseBody>> + 'static,
 {
-    let front = Rc::new(Front::new(worker, direction, &io));
+    let by = Rc::new(Caller::new(Front::new(worker, direction, &io)));
     let io = Io::accepted(io, worker, direction);
     let outcome = match handshake(&io).await {
         Ok(mut connection) => {
@@ -49,7 +49,7 @@ pub(crate) async fn serve<H, F>(
             endings.push(
                 Box::pin(told(Rc::clone(worker), direction, caller)) as Pin<Box<dyn Future<Output = _>>>
             );
-            let mut serving = Serving { connection, io, keep, endings, front, handle };
+            let mut serving = Serving { connection, io, keep, endings, by, handle };
             poll_fn(|cx| serving.poll(cx)).await
         }
         Err(error) => Err(error),
@@ -102,7 +102,7 @@ struct Serving<H> {
     keep: KeepAlive,
     /// What is not asked at every turn, but when it has something to say.
     endings: FuturesUnordered<Pin<Box<dyn Future<Output = Told>>>>,
-    front: Rc<Front>,
+    by: Rc<Caller>,
     handle: Rc<H>,
 }
 
@@ -129,8 +129,8 @@ impl<H> Serving<H> {
         while let Poll::Ready(accepted) = self.connection.poll_accept(cx) {
             match accepted {
                 Some(Ok((request, respond))) => {
-                    let (front, handle) = (Rc::clone(&self.front), Rc::clone(&self.handle));
-                    tokio::task::spawn_local(answer(front, handle, request, respond));
+                    let (by, handle) = (Rc::clone(&self.by), Rc::clone(&self.handle));
+                    tokio::task::spawn_local(answer(by, handle, request, respond));
                 }
                 Some(Err(error)) => return Poll::Ready(Err(error.into())),
                 None => return Poll::Ready(Ok(())),

@@ -49,8 +49,6 @@ pub(super) struct Call<'a> {
     pub seen: Protocol,
     /// It asks for an upgrade, after which it cannot be sent again.
     pub upgrade: bool,
-    /// It travels as HTTP/1 where it can: what is said before a response is said there only.
-    pub plain: bool,
     /// It is gRPC's.
     pub grpc: bool,
 }
@@ -132,10 +130,10 @@ impl Again {
 
     /// Makes the request whole. False: part of it is gone.
     fn restore(self, request: &mut Request<RequestBody>) -> bool {
-        let Self::Spare(spare) = self else { return true };
-        let Some(body) = spare.into_body() else { return false };
-        *request.body_mut() = body;
-        true
+        match self {
+            Self::Unsent => true,
+            Self::Spare(spare) => spare.restore(request.body_mut()),
+        }
     }
 }
 
@@ -166,7 +164,7 @@ impl Call<'_> {
             false => None,
         };
         let declared = choice.endpoint.endpoint.protocol;
-        let wire = wire(self.worker, declared, self.seen, secured, self.plain);
+        let wire = wire(self.worker, declared, self.seen, secured, self.upgrade);
         if let Err(reason) = authority::write_for(request, wire) {
             return Tried::last(Err(reason));
         }
@@ -257,8 +255,8 @@ impl Call<'_> {
 }
 
 /// How a request travels: what the application speaks there decides; where that is not declared, what the caller
-/// speaks.
-pub(super) fn wire(worker: &Worker, declared: Protocol, seen: Protocol, secured: bool, plain: bool) -> Wire {
+/// speaks. What becomes a connection of its own (`bare`) needs one.
+pub(super) fn wire(worker: &Worker, declared: Protocol, seen: Protocol, secured: bool, bare: bool) -> Wire {
     let http1 = match declared {
         Protocol::Http1 => true,
         Protocol::Http2 | Protocol::Grpc => false,
@@ -266,7 +264,7 @@ pub(super) fn wire(worker: &Worker, declared: Protocol, seen: Protocol, secured:
     };
     match http1 {
         false => Wire::H2,
-        true if plain || !secured => Wire::H1,
+        true if bare || !secured => Wire::H1,
         // Frames of HTTP/2 stay frames; the peer's proxy writes them to HTTP/1.
         true if seen == Protocol::Http2 => Wire::H1OverH2,
         true => match worker.config.http1_transport {

@@ -2,7 +2,7 @@
 
 use std::{rc::Rc, sync::Arc, time::Instant};
 
-use http::{HeaderValue, Request, Response, StatusCode, header::EXPECT};
+use http::{HeaderValue, Request, Response, StatusCode};
 use mesh_core::{
     edge::Direction,
     protocol::Protocol,
@@ -84,7 +84,6 @@ pub(super) async fn forward(
         Err(nowhere) => return refuse(exchange, nowhere.reason, "", to),
     };
     let asked = stripped.upgrade.then(|| upgrade::requested(request));
-    let plain = asked.is_some() || request.headers().contains_key(EXPECT);
     request.body_mut().count_for(&mut exchange);
     if let Some(rule) = plan.filter(|plan| plan.mirrors && asked.is_none()).and_then(|_| table.route(rule)) {
         for filters in rule.filters_towards(Some(choice.backend)) {
@@ -93,8 +92,7 @@ pub(super) async fn forward(
     }
     table.count(exchange.started());
     let source = caller.peer.ip();
-    let call =
-        Call { worker, table, rule, plan, source, seen, plain, upgrade: asked.is_some(), grpc: to.grpc };
+    let call = Call { worker, table, rule, plan, source, seen, upgrade: asked.is_some(), grpc: to.grpc };
     match send(&call, choice, request, &mut exchange, shaped.clock.as_deref_mut()).await {
         Ok(answer) => {
             let timeouts = || plan.map(|plan| plan.timeouts).unwrap_or_default();

@@ -53,22 +53,21 @@ pub(crate) struct Received {
     keep_alive: bool,
 }
 
-/// Makes the response of which the head came. What is not sent of the request goes on being sent.
+/// Makes the response of which the head came. What is left of the request goes on being sent.
 pub(super) fn response(
     upstream: &Rc<Upstream>,
     connection: Box<Connection>,
-    body: RequestBody,
     head: ResponseHead,
-    upload: Sending,
+    left: Option<(Sending, RequestBody)>,
 ) -> Response<Incoming> {
     let held = Rc::new(Held {
         upstream: Rc::clone(upstream),
         connection: RefCell::new(Some(connection)),
-        sent: Cell::new(upload.is_done()),
+        sent: Cell::new(left.is_none()),
         reusable: Cell::new(false),
     });
     // A body that the upstream did not ask for is not sent any more, which ends the connection.
-    if !upload.is_done() && !body.is_held() {
+    if let Some((upload, body)) = left.filter(|(_, body)| !body.is_held()) {
         tokio::task::spawn_local(finish(Rc::clone(&held), upload, body));
     }
     let mut received =

@@ -2,52 +2,76 @@
 
 use std::{
     future::{Future as _, poll_fn},
+    mem,
     pin::Pin,
-    task::Poll,
+    task::{Poll, ready},
 };
 
 use ::h2::client::SendRequest;
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use http_body::Body as _;
 use mesh_core::reason::Reason;
 
 use crate::{
     http::{
         body::{Incoming, RequestBody},
+        expect::Opener,
         h2::{Pump, Received, Stopped},
+        interim::{Interims, is_interim, passed_on},
     },
     pool::Failure,
 };
 
-/// Sends a request and waits for its response. What is not sent of the body by then goes on being sent.
+/// Sends a request and waits for its response; what is said before it goes to the caller. What is not sent of the body by
+/// then goes on being sent, unless the upstream was to ask for it. A body of which there is nothing to send stays.
 pub(super) async fn exchange(
     mut sender: SendRequest<Bytes>,
-    (head, body): (Request<()>, RequestBody),
+    head: Request<()>,
+    body: &mut RequestBody,
+    opener: Option<&Opener>,
 ) -> Result<Response<Incoming>, Failure> {
     let ended = body.is_end_stream();
     let sent = sender.send_request(head, ended);
     drop(sender);
     let (mut responding, stream) = sent.map_err(|error| failure(&error))?;
-    // Without a body nothing is left to send.
-    let mut upload = (!ended).then(|| Pump::new(stream, body));
+    let mut upload = (!ended).then(|| Pump::new(stream, mem::replace(body, RequestBody::none())));
+    let (mut sending, mut interims) = (!ended, Interims::default());
     let response = poll_fn(|cx| {
-        if let Some(pump) = &mut upload
-            && let Poll::Ready(outcome) = pump.poll_send(cx)
-        {
-            upload = None;
-            if outcome == Err(Stopped::Source) {
-                return Poll::Ready(Err(Failure::broken(Reason::ClientDisconnected)));
+        loop {
+            if let Some(pump) = &mut upload
+                && sending
+                && let Poll::Ready(outcome) = pump.poll_send(cx)
+            {
+                sending = false;
+                if outcome == Err(Stopped::Source) {
+                    return Poll::Ready(Err(Failure::broken(Reason::ClientDisconnected)));
+                }
+            }
+            // Asking for the response would pass over what is said before it.
+            let Some(Ok(said)) = ready!(responding.poll_informational(cx)) else {
+                return Pin::new(&mut responding).poll(cx).map_err(|error| failure(&error));
+            };
+            if !is_interim(said.status()) || !interims.came() {
+                return Poll::Ready(Err(Failure::broken(Reason::UpstreamProtocolError)));
+            }
+            match opener {
+                // The body may be sent now.
+                Some(opener) if said.status() == StatusCode::CONTINUE => opener.open(),
+                _ => {
+                    let (said, ()) = said.into_parts();
+                    let body = upload.as_ref().map_or(&*body, Pump::body);
+                    body.interim(passed_on(said.status, said.headers));
+                }
             }
         }
-        Pin::new(&mut responding).poll(cx).map_err(|error| failure(&error))
     });
     let (head, stream) = response.await?.into_parts();
-    let mut body = Received::response(stream, head.status, &head.headers);
-    if let Some(upload) = upload {
-        body.sending(tokio::task::spawn_local(upload).abort_handle());
+    let mut received = Received::response(stream, head.status, &head.headers);
+    if let Some(upload) = upload.filter(|upload| sending && !upload.body().is_held()) {
+        received.sending(tokio::task::spawn_local(upload).abort_handle());
     }
-    Ok(Response::from_parts(head, Incoming::H2(body)))
+    Ok(Response::from_parts(head, Incoming::H2(received)))
 }
 
 /// Why there is no response. The peer did not process a request when it says so: it refused the stream, or goes away and
