@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     detect::{Detected, Opening, PREFACE},
-    net::{Prefixed, Stream, original::original_destination},
+    net::{Ahead, Prefixed, Stream, original::original_destination},
     pool::Wire,
     tls::peer_identity,
     worker::Worker,
@@ -167,7 +167,7 @@ fn plaintext(declared: Protocol, detected: Option<Detected>) -> Option<Carried> 
 async fn accept(worker: &Rc<Worker>, stream: Prefixed) -> Result<(Stream, SpiffeId, MeshAlpn), Reason> {
     let epoch = worker.wait_for_tls().await?;
     // In a box: a handshake's state is large and soon over.
-    let handshake = Box::pin(TlsAcceptor::from(epoch.server_config()).accept(stream));
+    let handshake = Box::pin(TlsAcceptor::from(epoch.server_config()).accept(Ahead::new(stream)));
     let accepted = match timeout(HANDSHAKE_TIMEOUT, handshake).await {
         Ok(outcome) => outcome.map_err(|error| {
             tracing::debug!(%error, "TLS handshake refused");

@@ -7,21 +7,18 @@ use std::{
     cell::Cell,
     future::{Future, poll_fn},
     io, mem,
-    pin::Pin,
+    pin::{Pin, pin},
     task::{Context, Poll, ready},
     time::Duration,
 };
 
 use bytes::Bytes;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     time::{Sleep, sleep},
 };
 
-/// Size with which a buffer begins, in bytes.
-const SMALL: usize = 4 * 1024;
-/// Size to which a buffer grows once a read has filled it, in bytes.
-const LARGE: usize = 64 * 1024;
+use super::spare::{self, Size};
 
 /// How long nothing may come once one direction has ended: the side that has said all may be gone unnoticed.
 const HALF_CLOSED_IDLE: Duration = Duration::from_secs(600);
@@ -117,9 +114,9 @@ impl Idle {
 /// One direction.
 #[derive(Default)]
 struct Half {
+    /// What was read; without room while nothing is in it.
     buffer: Vec<u8>,
     start: usize,
-    end: usize,
     unflushed: bool,
     /// What comes fills small buffers.
     large: bool,
@@ -155,8 +152,8 @@ impl Half {
                     self.buffer = Vec::new();
                 }
                 State::Copying => {
-                    while self.start < self.end {
-                        let pending = self.buffer.get(self.start..self.end).unwrap_or_default();
+                    while self.start < self.buffer.len() {
+                        let pending = self.buffer.get(self.start..).unwrap_or_default();
                         let written = ready!(Pin::new(&mut *to).poll_write(cx, pending))?;
                         if written == 0 {
                             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
@@ -183,61 +180,30 @@ impl Half {
         cx: &mut Context<'_>,
         from: &mut R,
     ) -> io::Result<Result<(), Poll<io::Result<()>>>> {
-        if !self.large && !self.buffer.is_empty() && self.end == self.buffer.len() {
+        let filled = !self.buffer.is_empty() && self.buffer.len() == self.buffer.capacity();
+        if !self.large && filled {
             self.large = true;
             spare::put(mem::take(&mut self.buffer));
         }
-        if self.buffer.is_empty() {
-            self.buffer = spare::take(self.large);
+        if self.buffer.capacity() == 0 {
+            self.buffer = spare::take(if self.large { Size::Large } else { Size::Small });
         }
-        let mut buf = ReadBuf::new(&mut self.buffer);
-        match Pin::new(from).poll_read(cx, &mut buf) {
+        self.buffer.clear();
+        self.start = 0;
+        match pin!(from.read_buf(&mut self.buffer)).poll(cx) {
             Poll::Pending => {
-                (self.start, self.end) = (0, 0);
                 spare::put(mem::take(&mut self.buffer));
                 Ok(Err(Poll::Pending))
             }
             Poll::Ready(Err(error)) => Err(error),
-            Poll::Ready(Ok(())) => {
-                (self.start, self.end) = (0, buf.filled().len());
-                self.large &= self.end >= SMALL;
-                if self.end == 0 {
+            Poll::Ready(Ok(count)) => {
+                self.large &= count >= Size::Small.bytes();
+                if count == 0 {
                     self.state = State::Ending;
                 }
                 Ok(Ok(()))
             }
         }
-    }
-}
-
-/// Buffers that no connection uses at the moment, kept by each thread. What they hold of others is never read: only what
-/// was just read into them is written.
-mod spare {
-    use std::cell::RefCell;
-
-    use super::{LARGE, SMALL};
-
-    /// Most that are kept of each size.
-    const MOST: usize = 8;
-
-    thread_local! {
-        static SPARE: RefCell<[Vec<Vec<u8>>; 2]> = const { RefCell::new([Vec::new(), Vec::new()]) };
-    }
-
-    /// One of them, or a new one.
-    pub(super) fn take(large: bool) -> Vec<u8> {
-        let kept = SPARE.with_borrow_mut(|[small, big]| if large { big.pop() } else { small.pop() });
-        kept.unwrap_or_else(|| vec![0; if large { LARGE } else { SMALL }])
-    }
-
-    /// Keeps one for others, unless there are enough.
-    pub(super) fn put(buffer: Vec<u8>) {
-        SPARE.with_borrow_mut(|[small, big]| {
-            let kept = if buffer.len() == LARGE { big } else { small };
-            if kept.len() < MOST {
-                kept.push(buffer);
-            }
-        });
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use super::{
-    Dialled, Prefixed, Stream, keepalive,
+    Ahead, Dialled, Prefixed, Stream, keepalive,
     own::{self, To},
 };
 use crate::tls::handshake_reason;
@@ -58,7 +58,7 @@ async fn connect(address: SocketAddr, tls: Option<Arc<ClientConfig>>) -> Result<
     // An address as name: no SNI. Who the peer must be stands in the configuration's verifier.
     let name = ServerName::IpAddress(address.ip().into());
     let alpn = config.alpn_protocols.first().cloned();
-    match TlsConnector::from(config).connect(name, Prefixed::new(tcp, Bytes::new())).await {
+    match TlsConnector::from(config).connect(name, Ahead::new(Prefixed::new(tcp, Bytes::new()))).await {
         Ok(stream) if stream.get_ref().1.alpn_protocol() == alpn.as_deref() => {
             Ok(Stream::Dialled(Box::new(Dialled::new(stream))))
         }

@@ -1,10 +1,13 @@
 //! Byte streams: one type for every kind of connection, original destinations, dialling, copying.
 
+mod ahead;
 pub(crate) mod copy;
 pub(crate) mod dial;
 pub(crate) mod original;
 pub(crate) mod overtime;
 pub(crate) mod own;
+pub(crate) mod pieces;
+pub(crate) mod spare;
 mod stream;
 mod tether;
 
@@ -13,6 +16,7 @@ use std::time::Duration;
 use socket2::TcpKeepalive;
 
 pub(crate) use self::{
+    ahead::Ahead,
     stream::{Dialled, Prefixed, Stream},
     tether::{Tether, is_cut},
 };

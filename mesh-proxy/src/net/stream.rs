@@ -3,7 +3,7 @@
 use std::{
     io::{self, IoSlice},
     pin::Pin,
-    sync::Arc,
+    rc::Rc,
     task::{Context, Poll},
 };
 
@@ -15,7 +15,10 @@ use tokio::{
 };
 use tokio_rustls::{client, server};
 
-use super::tether::{Tether, To};
+use super::{
+    Ahead, pieces,
+    tether::{Tether, To},
+};
 use crate::tls::{Credentials, RootsHash, Side};
 
 /// A connection whose first bytes were read already and are read again.
@@ -49,7 +52,7 @@ pub(crate) enum Stream {
     /// Plain TCP.
     Tcp(Prefixed),
     /// TLS, the peer dialled; its chain was verified under these roots.
-    Accepted(Box<Prefixed<server::TlsStream<Prefixed>>>, RootsHash),
+    Accepted(Box<Prefixed<server::TlsStream<Ahead>>>, RootsHash),
     /// TLS, this side dialled.
     Dialled(Box<Dialled>),
 }
@@ -57,18 +60,18 @@ pub(crate) enum Stream {
 /// TLS to a peer that this side dialled. Others may cut it.
 #[derive(Debug)]
 pub(crate) struct Dialled {
-    inner: client::TlsStream<Prefixed>,
-    tether: Arc<Tether>,
+    inner: client::TlsStream<Ahead>,
+    tether: Rc<Tether>,
 }
 
 impl Dialled {
     /// After the handshake.
-    pub(crate) fn new(inner: client::TlsStream<Prefixed>) -> Self {
-        Self { inner, tether: Arc::default() }
+    pub(crate) fn new(inner: client::TlsStream<Ahead>) -> Self {
+        Self { inner, tether: Rc::default() }
     }
 
     /// What cuts it.
-    pub(crate) fn tether(&self) -> &Arc<Tether> {
+    pub(crate) fn tether(&self) -> &Rc<Tether> {
         &self.tether
     }
 
@@ -81,7 +84,7 @@ impl Dialled {
         &mut self,
         cx: &mut Context<'_>,
         to: To,
-        act: impl FnOnce(Pin<&mut client::TlsStream<Prefixed>>, &mut Context<'_>) -> Poll<io::Result<T>>,
+        act: impl FnOnce(Pin<&mut client::TlsStream<Ahead>>, &mut Context<'_>) -> Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
         self.tether.check()?;
         let outcome = act(Pin::new(&mut self.inner), cx);
@@ -220,7 +223,7 @@ impl AsyncRead for Stream {
 
 impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        delegate!(self, poll_write, cx, buf)
+        self.poll_write_vectored(cx, &[IoSlice::new(buf)])
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -232,11 +235,7 @@ impl AsyncWrite for Stream {
     }
 
     fn is_write_vectored(&self) -> bool {
-        match self {
-            Self::Tcp(io) => io.is_write_vectored(),
-            Self::Accepted(io, _) => io.is_write_vectored(),
-            Self::Dialled(io) => io.is_write_vectored(),
-        }
+        true
     }
 
     fn poll_write_vectored(
@@ -244,6 +243,14 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        delegate!(self, poll_write_vectored, cx, bufs)
+        match self.get_mut() {
+            Self::Tcp(io) => Pin::new(io).poll_write_vectored(cx, bufs),
+            Self::Accepted(io, _) => {
+                pieces::write(bufs, |bufs| Pin::new(io.as_mut()).poll_write_vectored(cx, bufs))
+            }
+            Self::Dialled(io) => {
+                pieces::write(bufs, |bufs| Pin::new(io.as_mut()).poll_write_vectored(cx, bufs))
+            }
+        }
     }
 }

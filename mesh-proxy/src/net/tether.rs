@@ -1,11 +1,8 @@
 //! Cutting a connection from outside of the task that uses it.
 
 use std::{
+    cell::{Cell, RefCell},
     io,
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
     task::{Context, Waker},
 };
 
@@ -14,12 +11,12 @@ use std::{
 #[error("the connection was cut: its peer is no longer trusted")]
 struct Cut;
 
-/// Holds one connection. Who uses it and who cuts it are tasks of one thread, so that its lock is never waited for.
+/// Holds one connection. Who uses it and who cuts it are tasks of one thread.
 #[derive(Debug, Default)]
 pub(crate) struct Tether {
-    cut: AtomicBool,
+    cut: Cell<bool>,
     /// Who waits to read, and who waits to write.
-    waiting: Mutex<[Option<Waker>; 2]>,
+    waiting: RefCell<[Option<Waker>; 2]>,
 }
 
 /// What a task waits for.
@@ -32,20 +29,20 @@ pub(super) enum To {
 impl Tether {
     /// Cuts the connection: whoever uses it fails, at once if it waits.
     pub(crate) fn cut(&self) {
-        self.cut.store(true, Relaxed);
-        let waiting = std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
+        self.cut.set(true);
+        let waiting = self.waiting.take();
         waiting.into_iter().flatten().for_each(Waker::wake);
     }
 
     /// # Errors
     /// When the connection was cut.
     pub(super) fn check(&self) -> io::Result<()> {
-        if self.cut.load(Relaxed) { Err(io::Error::other(Cut)) } else { Ok(()) }
+        if self.cut.get() { Err(io::Error::other(Cut)) } else { Ok(()) }
     }
 
     /// Notes that a task waits for the connection.
     pub(super) fn wait(&self, to: To, cx: &Context<'_>) {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = self.waiting.borrow_mut();
         let waker = match to {
             To::Read => &mut waiting[0],
             To::Write => &mut waiting[1],

@@ -2,7 +2,7 @@
 
 use std::{
     cell::{Cell, RefCell},
-    sync::{Arc, Weak},
+    rc::{Rc, Weak},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -47,7 +47,7 @@ impl Trust {
     pub(super) fn hold(&self, stream: &Stream, epoch: &TlsEpoch) -> Result<(), Reason> {
         let Stream::Dialled(stream) = stream else { return Ok(()) };
         let chain = stream.chain().ok_or(Reason::PeerNotTrusted)?;
-        let tether = Arc::downgrade(stream.tether());
+        let tether = Rc::downgrade(stream.tether());
         let mut groups = self.groups.borrow_mut();
         let known = groups.iter_mut().find(|group| group.withdrawn.is_none() && group.credentials.are(chain));
         if let Some(group) = known {

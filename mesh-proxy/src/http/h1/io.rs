@@ -11,14 +11,15 @@ use std::{
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead as _, AsyncReadExt as _, AsyncWrite as _, AsyncWriteExt as _, ReadBuf};
 
-use crate::net::{Prefixed, Stream};
+use crate::net::{
+    Prefixed, Stream,
+    spare::{self, Size},
+};
 
 /// How much one read takes at first, in bytes.
 const READ: usize = 8 * 1024;
 /// How much one read takes when the ones before were full, in bytes.
 const LARGE_READ: usize = 64 * 1024;
-/// Room for a head as most are, and a small body, in bytes.
-const FRONT: usize = 4 * 1024;
 /// How much is read at most of what nobody wants, in bytes.
 const PARTING: usize = 256 * 1024;
 /// Chunks up to this size are copied behind what is written before them, in bytes: that costs less than a piece more.
@@ -67,7 +68,7 @@ impl Io {
     /// Reads some more bytes and tells how many; 0: there are no more.
     pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         if self.read.capacity() == 0 {
-            self.read = spare::take();
+            self.read = reads::take();
         }
         if self.read.capacity() - self.read.len() < self.next_read {
             self.read.reserve(self.next_read);
@@ -89,7 +90,7 @@ impl Io {
     /// Where heads and the like are written before they are sent.
     pub(crate) fn front(&mut self) -> &mut Vec<u8> {
         if self.front.capacity() == 0 {
-            self.front = spare::FRONTS.with_borrow_mut(Vec::pop).unwrap_or_else(|| Vec::with_capacity(FRONT));
+            self.front = spare::take(Size::Small);
         }
         &mut self.front
     }
@@ -136,7 +137,7 @@ impl Io {
         }
         if self.written > 0 {
             self.written = 0;
-            spare::put_front(mem::take(&mut self.front));
+            spare::put(mem::take(&mut self.front));
         }
         Pin::new(&mut self.stream).poll_flush(cx)
     }
@@ -173,7 +174,7 @@ impl Io {
     /// Gives the reading buffer to others when nothing is in it.
     fn free(&mut self) {
         if self.read.is_empty() && self.read.capacity() > 0 {
-            spare::put(mem::take(&mut self.read));
+            reads::put(mem::take(&mut self.read));
         }
     }
 
@@ -183,23 +184,22 @@ impl Io {
     }
 }
 
-/// Buffers that no connection uses at the moment, kept by each thread.
-mod spare {
+/// Buffers to read into that no connection uses at the moment, kept by each thread. What is cut off them is not copied.
+mod reads {
     use std::cell::RefCell;
 
     use bytes::BytesMut;
 
-    use super::{FRONT, READ};
+    use super::READ;
 
     /// Most that are kept.
     const MOST: usize = 16;
 
     thread_local! {
         static READS: RefCell<Vec<BytesMut>> = const { RefCell::new(Vec::new()) };
-        pub(super) static FRONTS: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
     }
 
-    /// One to read into.
+    /// One of them, or a new one without room.
     pub(super) fn take() -> BytesMut {
         READS.with_borrow_mut(Vec::pop).unwrap_or_default()
     }
@@ -208,16 +208,6 @@ mod spare {
     pub(super) fn put(buffer: BytesMut) {
         READS.with_borrow_mut(|spare| {
             if spare.len() < MOST && buffer.capacity() <= READ {
-                spare.push(buffer);
-            }
-        });
-    }
-
-    /// As [`put`], one that was written from.
-    pub(super) fn put_front(mut buffer: Vec<u8>) {
-        buffer.clear();
-        FRONTS.with_borrow_mut(|spare| {
-            if spare.len() < MOST && buffer.capacity() <= FRONT {
                 spare.push(buffer);
             }
         });

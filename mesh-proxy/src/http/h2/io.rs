@@ -22,12 +22,15 @@ use super::Ended;
 use crate::{
     detect::PREFACE,
     http::frames::{Budget, Scanner, refusal},
-    net::Stream,
+    net::{
+        Stream, pieces,
+        spare::{self, Size},
+    },
     worker::Worker,
 };
 
-/// What is gathered before it is written, in bytes: a TLS record.
-const GATHER: usize = 16 * 1024;
+/// What is gathered before it is written, in bytes.
+const GATHER: usize = Size::Record.bytes();
 /// Pieces of this size are written from where they are once something has to be written, in bytes.
 const LARGE: usize = 4 * 1024;
 
@@ -126,10 +129,10 @@ impl Wire {
         loop {
             if self.out.len() + length <= GATHER {
                 if self.out.capacity() == 0 {
-                    self.out = spare::take();
+                    self.out = spare::take(Size::Record);
                 }
                 for buf in bufs {
-                    self.out.extend_from_slice(buf);
+                    pieces::append(buf, |piece| self.out.extend_from_slice(piece));
                     self.goes(buf);
                 }
                 return Poll::Ready(Ok(length));
@@ -246,34 +249,5 @@ impl AsyncWrite for Io {
         // The library has two pieces at most: what it encoded, and the rest of a frame.
         let bufs = bufs.get(..bufs.len().min(3)).unwrap_or_default();
         self.0.wire.borrow_mut().poll_take(cx, bufs)
-    }
-}
-
-/// Buffers in which no connection gathers at the moment, kept by each thread.
-mod spare {
-    use std::cell::RefCell;
-
-    use super::GATHER;
-
-    /// Most that are kept.
-    const MOST: usize = 8;
-
-    thread_local! {
-        static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
-    }
-
-    /// One of them, or a new one.
-    pub(super) fn take() -> Vec<u8> {
-        SPARE.with_borrow_mut(Vec::pop).unwrap_or_else(|| Vec::with_capacity(GATHER))
-    }
-
-    /// Keeps one for others, unless there are enough.
-    pub(super) fn put(mut buffer: Vec<u8>) {
-        buffer.clear();
-        SPARE.with_borrow_mut(|spare| {
-            if spare.len() < MOST {
-                spare.push(buffer);
-            }
-        });
     }
 }
