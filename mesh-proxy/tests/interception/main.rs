@@ -8,3 +8,4 @@
 mod namespace;
 mod rules;
 mod skips;
+mod udp;

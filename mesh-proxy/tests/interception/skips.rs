@@ -8,7 +8,7 @@
 
 use std::{
     io::{ErrorKind, Read as _, Write as _},
-    net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
+    net::{SocketAddr, TcpListener, TcpStream},
     time::Duration,
 };
 
@@ -21,9 +21,9 @@ use socket2::{Domain, Protocol, Socket, Type};
 use super::namespace::{Namespace, namespace};
 
 /// How long one answer may take.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 /// The user that the proxy is said to have; no case of the application uses it.
-const PROXY: u32 = 1337;
+pub(crate) const PROXY: u32 = 1337;
 
 /// Who connects.
 #[derive(Clone, Copy, Debug, Default)]
@@ -82,7 +82,7 @@ fn call(namespace: &Namespace, who: Who, address: &str) -> String {
 }
 
 /// The two namespaces, with everything that answers.
-fn place() -> Option<(Namespace, Namespace)> {
+pub(crate) fn place() -> Option<(Namespace, Namespace)> {
     let (pod, outside) = (namespace()?, namespace()?);
     for (number, end) in [(1, "up0"), (2, "side0")] {
         outside.link(&format!("out{number}"), &pod, end);
@@ -214,36 +214,6 @@ fn what_comes_in_is_led_to_the_proxy_but_for_the_skips() {
     }
     pod.init("--remove");
     assert_eq!(call(&outside, Who::default(), "10.77.1.2:7000"), "app", "removed");
-}
-
-/// UDP passes untouched in both directions, but for questions of DNS when these are wanted.
-#[test]
-fn udp_is_left_alone() {
-    let Some((pod, outside)) = place() else { return };
-    let bind = |namespace: &Namespace, at: &str| {
-        let socket = namespace.within(|| UdpSocket::bind(at).unwrap());
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        socket
-    };
-    let (server, resolver) = (bind(&outside, "10.77.1.1:53"), bind(&pod, "127.0.0.1:15053"));
-    let client = bind(&pod, "10.77.1.2:0");
-    let mut buffer = [0; 64];
-    pod.init(&format!("--proxy-uid {PROXY}"));
-    client.send_to(b"question", "10.77.1.1:53").unwrap();
-    let (length, from) = server.recv_from(&mut buffer).unwrap();
-    assert_eq!((&buffer[..length], from), (&b"question"[..], client.local_addr().unwrap()));
-    server.send_to(b"answer", from).unwrap();
-    let (length, from) = client.recv_from(&mut buffer).unwrap();
-    assert_eq!((&buffer[..length], from), (&b"answer"[..], "10.77.1.1:53".parse().unwrap()));
-
-    pod.init(&format!("--proxy-uid {PROXY} --dns-port 15053"));
-    let client = bind(&pod, "0.0.0.0:0");
-    client.send_to(b"question", "10.77.1.1:53").unwrap();
-    let (length, from) = resolver.recv_from(&mut buffer).unwrap();
-    assert_eq!(&buffer[..length], b"question");
-    resolver.send_to(b"answer", from).unwrap();
-    let (length, from) = client.recv_from(&mut buffer).unwrap();
-    assert_eq!((&buffer[..length], from), (&b"answer"[..], "10.77.1.1:53".parse().unwrap()));
 }
 
 /// Runs a shell in the pod, within a cgroup that the script makes, and returns what it prints.

@@ -286,6 +286,15 @@ async fn server() {
     let _web = HttpApp::start("web", "10.99.2.2:8080".parse().unwrap()).await;
     let _web6 = HttpApp::start("web6", "[fd99:2::2]:8080".parse().unwrap()).await;
     let _private = HttpApp::start("private", "127.0.0.1:9999".parse().unwrap()).await;
+    for address in ["10.99.2.2:8080", "[fd99:2::2]:8080"] {
+        let socket = tokio::net::UdpSocket::bind(address).await.unwrap();
+        tokio::spawn(async move {
+            let mut buffer = [0; 2048];
+            while let Ok((length, from)) = socket.recv_from(&mut buffer).await {
+                let _ = socket.send_to(&buffer[..length], from).await;
+            }
+        });
+    }
     std::future::pending::<()>().await;
 }
 
@@ -305,6 +314,18 @@ fn client() {
     let mut got = [0; 13];
     stream.read_exact(&mut got).unwrap();
     assert_eq!(&got, b"220 hi\r\nhello");
+    // UDP goes past both proxies: the port of the application answers, which knows the caller's own address.
+    for (from, to) in [("10.99.1.2:0", "10.99.2.2:8080"), ("[fd99:1::2]:0", "[fd99:2::2]:8080")] {
+        let socket = std::net::UdpSocket::bind(from).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        socket.connect(to).unwrap();
+        for size in [1, 1400] {
+            let (sent, mut got) = (vec![7; size], [0; 2048]);
+            socket.send(&sent).unwrap();
+            let length = socket.recv(&mut got).expect("an answer by UDP");
+            assert!(got[..length] == sent, "{to}: {length} of {size} bytes");
+        }
+    }
 }
 
 /// An application that calls the Service that it serves itself, and knocks at its proxy's doors.
