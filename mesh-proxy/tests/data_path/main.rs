@@ -17,6 +17,8 @@ mod first_bytes;
 mod floods;
 mod frames;
 mod framing;
+mod grpc_app;
+mod grpc_retries;
 mod hellos;
 mod http1;
 mod http2;

@@ -15,6 +15,7 @@ use mesh_core::{
     reason::Reason,
     resource::ResourceName,
     route::{Backend, RouteRule, ServiceRoutes},
+    settings::{BackendSettings, Balance, InboundLimits},
 };
 use mesh_proto::convert::ResourceBody;
 use mesh_proxy::{
@@ -150,7 +151,7 @@ pub(crate) fn serves(
         protocol,
         app_address: Some(AppAddr(app)),
         services: vec![service.clone()],
-        limits: mesh_core::settings::InboundLimits::default(),
+        limits: InboundLimits::default(),
         proxy_protocol: mesh_core::protocol::ProxyProtocol::default(),
     });
 }
@@ -253,5 +254,53 @@ impl Pair {
         let server = mesh.proxy(far, |_| ()).await;
         let client = mesh.proxy(near, client).await;
         Self { mesh, client, server, service }
+    }
+}
+
+/// A Service whose endpoints are these applications, each with its proxy, and a client.
+pub(crate) struct Several {
+    _mesh: Mesh,
+    pub(crate) client: Side,
+    pub(crate) servers: Vec<Side>,
+}
+
+impl Several {
+    /// `client` calls the Service `catalog:8080` by the routes that `change` makes of plain ones, which use all endpoints in
+    /// turn; `server-0` and so on serve it, and let in what `limits` say.
+    pub(crate) async fn start(
+        protocol: Protocol,
+        apps: &[SocketAddr],
+        change: impl FnOnce(&mut ServiceRoutes),
+        limits: &InboundLimits,
+    ) -> Self {
+        let mesh = Mesh::start().await;
+        let service = ServicePort::new("shop", "catalog", 8080);
+        let mut configs: Vec<WorkloadConfig> = Vec::new();
+        for (at, app) in apps.iter().enumerate() {
+            let mut config = mesh.workload(&format!("server-{at}"));
+            serves(&mut config, 8080, protocol, *app, &service);
+            config.inbound[0].limits = limits.clone();
+            configs.push(config);
+        }
+        let endpoints: Vec<_> = configs.iter().map(|config| endpoint(config, 8080, protocol)).collect();
+        mesh.endpoints(&service, &endpoints);
+        let mut routes = route_to(&service, protocol, &[(&service, 1)]);
+        let in_turn = BackendSettings { balance: Balance::RoundRobin, ..BackendSettings::default() };
+        routes.rules[0].backends[0].settings = Some(Arc::new(in_turn));
+        change(&mut routes);
+        mesh.controller.set_host("catalog", Destination::Service(routes.clone()));
+        mesh.controller.set_host("catalog:8080", Destination::Service(routes));
+        let mut servers = Vec::new();
+        for config in configs {
+            servers.push(mesh.proxy(config, |_| ()).await);
+        }
+        let mut near = mesh.workload("client");
+        upstream(&mut near, 17_000, "catalog:8080");
+        let client = mesh.proxy(near, |_| ()).await;
+        Self { _mesh: mesh, client, servers }
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> http::Response<bytes::Bytes> {
+        self.client.http1().await.get(path, "catalog").await.unwrap()
     }
 }

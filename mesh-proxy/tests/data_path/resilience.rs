@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderName, Method, Request, Response, StatusCode};
+use http::{HeaderName, Method, Request, StatusCode};
 use http_body_util::Full;
 use mesh_core::{
     config::{Destination, WorkloadConfig},
@@ -32,7 +32,7 @@ use tokio::{
     net::TcpListener,
 };
 
-use crate::mesh::{Mesh, Pair, Side, endpoint, reason, route_to, serves};
+use crate::mesh::{Pair, Several, reason, route_to};
 
 const MS: fn(u64) -> Duration = Duration::from_millis;
 
@@ -110,40 +110,10 @@ impl Stubborn {
 const UNAVAILABLE: &str =
     "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
 
-/// A Service whose endpoints are these applications, and a client.
-struct Several {
-    mesh: Mesh,
-    client: Side,
-    servers: Vec<Side>,
-    service: ServicePort,
-}
-
-impl Several {
-    async fn start(apps: &[SocketAddr], calls: CallSettings, limits: InboundLimits) -> Self {
-        let mesh = Mesh::start().await;
-        let service = ServicePort::new("shop", "catalog", 8080);
-        let mut configs: Vec<WorkloadConfig> = Vec::new();
-        for (at, app) in apps.iter().enumerate() {
-            let mut config = mesh.workload(&format!("server-{at}"));
-            serves(&mut config, 8080, Protocol::Http1, *app, &service);
-            config.inbound[0].limits = limits.clone();
-            configs.push(config);
-        }
-        let endpoints: Vec<_> =
-            configs.iter().map(|config| endpoint(config, 8080, Protocol::Http1)).collect();
-        mesh.endpoints(&service, &endpoints);
-        mesh.controller.set_host("catalog", Destination::Service(routes(&service, Protocol::Http1, calls)));
-        let mut servers = Vec::new();
-        for config in configs {
-            servers.push(mesh.proxy(config, |_| ()).await);
-        }
-        let client = mesh.proxy(mesh.workload("client"), |_| ()).await;
-        Self { mesh, client, servers, service }
-    }
-
-    async fn get(&self, path: &str) -> Response<Bytes> {
-        self.client.http1().await.get(path, "catalog").await.unwrap()
-    }
+/// A Service of HTTP/1 whose endpoints are these applications, and a client.
+async fn start(apps: &[SocketAddr], calls: CallSettings, limits: InboundLimits) -> Several {
+    let routes = |routes: &mut ServiceRoutes| routes.calls = Arc::new(calls);
+    Several::start(Protocol::Http1, apps, routes, &limits).await
 }
 
 fn retry(retries: u32, on: RetryOn) -> Retry {
@@ -185,7 +155,7 @@ async fn a_response_that_stalls_is_cut() {
         Timeouts { idle: Some(MS(400)), ..Timeouts::default() },
     ] {
         let calls = CallSettings { timeouts, ..CallSettings::default() };
-        let several = Several::start(&[server.address], calls, InboundLimits::default()).await;
+        let several = start(&[server.address], calls, InboundLimits::default()).await;
         let cut = several.client.http1().await.get("/", "catalog").await;
         assert!(cut.is_err(), "{cut:?}");
         several.client.counted(&["reason=\"REQUEST_TIMEOUT\""], 1).await;
@@ -201,7 +171,7 @@ async fn a_try_that_takes_too_long_is_followed_by_another() {
         retry: Some(retry(3, RetryOn::Timeout)),
         ..CallSettings::default()
     };
-    let several = Several::start(&[stalling.address, good.address()], calls, InboundLimits::default()).await;
+    let several = start(&[stalling.address, good.address()], calls, InboundLimits::default()).await;
     for _ in 0..6 {
         assert_eq!(several.get("/").await.status(), StatusCode::OK);
     }
@@ -215,7 +185,7 @@ async fn statuses_are_tried_again_where_that_is_asked_for() {
     let good = HttpApp::start("good", fresh_addr(0)).await;
     let retry = Some(retry(2, RetryOn::Status(503)));
     let calls = CallSettings { retry, ..CallSettings::default() };
-    let several = Several::start(&[bad.address, good.address()], calls, InboundLimits::default()).await;
+    let several = start(&[bad.address, good.address()], calls, InboundLimits::default()).await;
     for _ in 0..20 {
         assert_eq!(several.get("/").await.status(), StatusCode::OK);
     }
@@ -234,14 +204,13 @@ async fn statuses_are_tried_again_where_that_is_asked_for() {
 async fn the_last_failure_is_passed_on() {
     let bad = Stubborn::start(UNAVAILABLE).await;
     let calls = CallSettings { retry: Some(retry(2, RetryOn::ServerError)), ..CallSettings::default() };
-    let several = Several::start(&[bad.address], calls.clone(), InboundLimits::default()).await;
+    let several = start(&[bad.address], calls.clone(), InboundLimits::default()).await;
     let response = several.get("/").await;
     assert_eq!((response.status(), reason(&response)), (StatusCode::SERVICE_UNAVAILABLE, None));
     assert_eq!(bad.requests(), 3, "three tries");
     // Without a budget there is one.
     let budget = RetryBudget { share: Share::default(), min_per_second: 0, ..RetryBudget::default() };
-    let poor =
-        Several::start(&[bad.address], CallSettings { budget, ..calls }, InboundLimits::default()).await;
+    let poor = start(&[bad.address], CallSettings { budget, ..calls }, InboundLimits::default()).await;
     assert_eq!(poor.get("/").await.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(bad.requests(), 4);
 }
@@ -313,7 +282,7 @@ async fn rates_are_limited_by_total_caller_and_field() {
     for (per, ann, bob) in [(RateKey::Total, 3, 0), (RateKey::Identity, 3, 0), (RateKey::Header(user), 3, 3)]
     {
         let limits = rate(per.clone(), 3);
-        let several = Several::start(&[app.address()], CallSettings::default(), limits).await;
+        let several = start(&[app.address()], CallSettings::default(), limits).await;
         for (user, expected) in [("ann", ann), ("bob", bob)] {
             let mut good = 0;
             for _ in 0..5 {
@@ -359,7 +328,7 @@ async fn what_one_endpoint_cannot_bear_another_takes() {
     let concurrency = Some(AdaptiveConcurrency { object: policy(), min: 1, max: 1 });
     let limits = InboundLimits { rates: Vec::new(), concurrency };
     let two = [app.address(), app.address()];
-    let several = Several::start(&two, CallSettings::default(), limits).await;
+    let several = start(&two, CallSettings::default(), limits).await;
     let mut slow = Vec::new();
     for at in 1..=2 {
         let mut connection = several.client.http1().await;
@@ -373,5 +342,4 @@ async fn what_one_endpoint_cannot_bear_another_takes() {
         assert_eq!(slow.await.unwrap().unwrap().status(), StatusCode::OK);
     }
     assert_eq!(several.client.http1().await.send(post("/")).await.unwrap().status(), StatusCode::OK);
-    let _ = (&several.mesh, &several.service);
 }
