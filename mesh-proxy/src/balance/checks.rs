@@ -30,7 +30,8 @@ use crate::{http::LocalExecutor, net::Stream, pool::Terms, telemetry::LeftOut, w
 
 /// Longest answer of a gRPC health check that is read, in bytes.
 const MAX_ANSWER: usize = 4096;
-/// How long an accepted TCP connection must stand: a peer's proxy accepts before it has reached the application.
+/// How long an accepted TCP connection must stand: a peer's proxy accepts before it has reached the application. Half the
+/// time for an answer, where that is less.
 const STAND: Duration = Duration::from_millis(200);
 
 /// A task that checks one endpoint; dropped, it ends.
@@ -52,7 +53,9 @@ pub(super) fn follow(worker: &Rc<Worker>, endpoint: &Rc<EndpointState>, settings
     if running.as_ref().is_some_and(|running| running.settings == *settings) {
         return;
     }
-    endpoint.healthy.set(true);
+    if !endpoint.healthy.replace(true) {
+        endpoint.changed(None);
+    }
     let (worker, weak) = (Rc::downgrade(worker), Rc::downgrade(endpoint));
     let task = tokio::task::spawn_local(check(worker, weak, settings.clone())).abort_handle();
     *running = Some(Running { settings: settings.clone(), task });
@@ -64,7 +67,7 @@ async fn check(worker: Weak<Worker>, endpoint: Weak<EndpointState>, settings: He
     sleep(settings.interval.mul_f64(fastrand::f64() * 0.5)).await;
     loop {
         let (Some(worker), Some(state)) = (worker.upgrade(), endpoint.upgrade()) else { return };
-        let good = timeout(settings.timeout, ask(&worker, &state, &settings.kind)).await.unwrap_or(false);
+        let good = timeout(settings.timeout, ask(&worker, &state, &settings)).await.unwrap_or(false);
         if checked.count(good, &settings) {
             let (workload, address) = (&state.endpoint.workload, &state.endpoint.address);
             tracing::info!(%workload, %address, healthy = good, "endpoint changed by its health checks");
@@ -79,16 +82,16 @@ async fn check(worker: Weak<Worker>, endpoint: Weak<EndpointState>, settings: He
     }
 }
 
-async fn ask(worker: &Worker, endpoint: &EndpointState, kind: &HealthKind) -> bool {
-    let asked = match kind {
-        HealthKind::Tcp => connect(worker, endpoint, MeshAlpn::Tcp).await.map(stands),
-        HealthKind::Http(path) => return get(worker, endpoint, path).await.unwrap_or(false),
-        HealthKind::Grpc(service) => return grpc(worker, endpoint, service).await.unwrap_or(false),
+async fn ask(worker: &Worker, endpoint: &EndpointState, settings: &HealthCheck) -> bool {
+    let good = match &settings.kind {
+        HealthKind::Tcp => match connect(worker, endpoint, MeshAlpn::Tcp).await {
+            Some(stream) => Some(stands(stream, STAND.min(settings.timeout / 2)).await),
+            None => None,
+        },
+        HealthKind::Http(path) => get(worker, endpoint, path).await,
+        HealthKind::Grpc(service) => grpc(worker, endpoint, service).await,
     };
-    match asked {
-        Some(stands) => stands.await,
-        None => false,
-    }
+    good.unwrap_or(false)
 }
 
 async fn connect(worker: &Worker, endpoint: &EndpointState, alpn: MeshAlpn) -> Option<Stream> {
@@ -99,10 +102,10 @@ async fn connect(worker: &Worker, endpoint: &EndpointState, alpn: MeshAlpn) -> O
     endpoint.upstream.connect(alpn, &Terms::usual(epoch.as_deref())).await.ok()
 }
 
-/// True when the other side does not close at once.
-async fn stands(mut stream: Stream) -> bool {
+/// True when the other side does not close within this time.
+async fn stands(mut stream: Stream, within: Duration) -> bool {
     let mut byte = [0];
-    !matches!(timeout(STAND, stream.read(&mut byte)).await, Ok(Ok(0) | Err(_)))
+    !matches!(timeout(within, stream.read(&mut byte)).await, Ok(Ok(0) | Err(_)))
 }
 
 async fn get(worker: &Worker, endpoint: &EndpointState, path: &str) -> Option<bool> {
@@ -129,18 +132,21 @@ async fn grpc(worker: &Worker, endpoint: &EndpointState, service: &str) -> Optio
     Some(is_serving(&answer))
 }
 
-/// A `HealthCheckRequest` in its gRPC frame.
+/// A `HealthCheckRequest` in its gRPC frame. None: the name is longer than any that can be configured.
 fn question(service: &str) -> Option<Bytes> {
-    // One byte of length is enough: names of services are short.
-    let length = u8::try_from(service.len()).ok().filter(|length| *length < 0x80)?;
+    let length = u16::try_from(service.len()).ok().filter(|length| *length < 0x4000)?;
+    // The field `service` (1) and its length, a varint: seven bits in each byte, the lowest first.
+    let (low, high) = ((length & 0x7f) as u8, (length >> 7) as u8);
+    let field: &[u8] = match (low, high) {
+        (0, 0) => &[],
+        (_, 0) => &[0x0a, low],
+        _ => &[0x0a, low | 0x80, high],
+    };
     let mut bytes = BytesMut::new();
-    let message = if length == 0 { 0 } else { u32::from(length) + 2 };
     bytes.put_u8(0);
-    bytes.put_u32(message);
-    if length > 0 {
-        bytes.put_slice(&[0x0a, length]);
-        bytes.put_slice(service.as_bytes());
-    }
+    bytes.put_u32(u32::from(length) + field.len() as u32);
+    bytes.put_slice(field);
+    bytes.put_slice(service.as_bytes());
     Some(bytes.freeze())
 }
 
@@ -177,7 +183,11 @@ mod tests {
     fn health_messages_are_as_the_protocol_says() {
         assert_eq!(question("").unwrap(), Bytes::from_static(&[0, 0, 0, 0, 0]));
         assert_eq!(question("a.B").unwrap(), Bytes::from_static(b"\x00\x00\x00\x00\x05\x0a\x03a.B"));
-        assert!(question(&"x".repeat(200)).is_none());
+        let head = |length: usize| question(&"x".repeat(length)).unwrap()[..8].to_vec();
+        assert_eq!(head(127), [0, 0, 0, 0, 129, 0x0a, 0x7f, b'x']);
+        assert_eq!(head(128), [0, 0, 0, 0, 131, 0x0a, 0x80, 1]);
+        assert_eq!(head(4096), [0, 0, 0, 0x10, 3, 0x0a, 0x80, 0x20]);
+        assert!(question(&"x".repeat(0x4000)).is_none());
         assert!(is_serving(&[0, 0, 0, 0, 2, 8, 1]));
         for bad in [&[0, 0, 0, 0, 2, 8, 2][..], &[0, 0, 0, 0, 0], &[], &[1, 0, 0, 0, 2, 8, 1]] {
             assert!(!is_serving(bad), "{bad:?}");

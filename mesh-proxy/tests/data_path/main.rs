@@ -8,6 +8,7 @@ mod balance;
 mod bounds;
 mod bypass;
 mod callers;
+mod checks;
 mod churn;
 mod corpus;
 mod drain;
