@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper that fails ends its test")]
 
+mod adaptive;
 mod affinity;
 mod apps_h2;
 mod balance;
