@@ -34,7 +34,7 @@ use crate::{
     listeners::Listeners,
     outbound::{Destinations, Services},
     pool::{SWEEP, Upstream},
-    telemetry::{EdgeStats, Shard, access_log::AccessLog},
+    telemetry::{EdgeStats, Refusals, Shard, access_log::AccessLog},
     tls::TlsEpoch,
 };
 
@@ -205,7 +205,8 @@ impl Worker {
         if let Some(app) = apps.get(&address) {
             return Rc::clone(&app.upstream);
         }
-        let upstream = Upstream::new(address, None, KEEP_APP_IDLE);
+        let refusals = Refusals::new(&self.shard, Direction::Inbound);
+        let upstream = Upstream::new(address, None, KEEP_APP_IDLE, refusals);
         if apps.len() < MAX_APPS {
             apps.insert(address, App { upstream: Rc::clone(&upstream), used: Instant::now() });
         }
@@ -279,10 +280,11 @@ mod tests {
     #[test]
     fn addresses_of_the_application_are_forgotten_when_nobody_calls_them() {
         let begin = Instant::now();
+        let refusals = Refusals::new(&Arc::new(Shard::new()), Direction::Inbound);
         let mut apps = HashMap::new();
         for port in [1, 2] {
             let address = SocketAddr::from(([127, 0, 0, 1], port));
-            let upstream = Upstream::new(address, None, KEEP_APP_IDLE);
+            let upstream = Upstream::new(address, None, KEEP_APP_IDLE, refusals.clone());
             apps.insert(address, App { upstream, used: begin });
         }
         let held = apps.values().next().map(|app| Rc::clone(&app.upstream)).unwrap();

@@ -18,6 +18,7 @@ use std::{
 use mesh_core::{
     balance::{ewma::PeakEwma, outlier::Record},
     config::Endpoint,
+    edge::Direction,
     identity::SpiffeId,
     name::WorkloadRef,
     protocol::Protocol,
@@ -30,7 +31,7 @@ pub(crate) use self::{
 };
 use crate::{
     pool::Upstream,
-    telemetry::{LeftOut, Shard},
+    telemetry::{LeftOut, Refusals, Shard},
     tls::TlsEpoch,
 };
 
@@ -124,8 +125,9 @@ impl Endpoints {
             return state;
         }
         let now = self.shared.epoch.elapsed().as_nanos() as u64;
+        let refusals = Refusals::new(&self.shared.shard, Direction::Outbound);
         let state = Rc::new(EndpointState {
-            upstream: Upstream::new(key.address, key.identity.clone(), KEEP_IDLE),
+            upstream: Upstream::new(key.address, key.identity.clone(), KEEP_IDLE, refusals),
             endpoint: endpoint.clone(),
             load: RefCell::new(PeakEwma::new(now)),
             record: RefCell::default(),

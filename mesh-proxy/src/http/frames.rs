@@ -98,6 +98,18 @@ pub(super) fn refusal(sent: Frame) -> Option<Reason> {
     }
 }
 
+/// Why a frame that this side sends to a server ends the connection for a fault of the server. None: it does not. Where
+/// one stream is ended, its request tells.
+pub(super) fn complaint(sent: Frame) -> Option<Reason> {
+    match (sent.kind, sent.error) {
+        // PROTOCOL_ERROR, FLOW_CONTROL_ERROR, STREAM_CLOSED, FRAME_SIZE_ERROR, COMPRESSION_ERROR.
+        (GOAWAY, 1 | 3 | 5 | 6 | 9) => Some(Reason::UpstreamProtocolError),
+        // ENHANCE_YOUR_CALM.
+        (GOAWAY, 11) => Some(Reason::LimitExceeded),
+        _ => None,
+    }
+}
+
 /// What a caller may spend on frames that bring nothing: what it earns by being answered, and so much every second.
 #[derive(Debug)]
 pub(super) struct Budget {
@@ -193,6 +205,12 @@ mod tests {
         let refused: Vec<_> = seen.into_iter().map(refusal).collect();
         let limit = Some(Reason::LimitExceeded);
         assert_eq!(refused, [None, None, limit, limit, None, None]);
+        let to_server = |error| frames(&[&bytes(GOAWAY, 0, &[0, 0, 0, 0, 0, 0, 0, error])], 0).pop();
+        let complaints = [0, 1, 9, 11].map(|error| to_server(error).and_then(complaint));
+        let broken = Some(Reason::UpstreamProtocolError);
+        assert_eq!(complaints, [None, broken, broken, limit]);
+        let reset = Frame { kind: RST_STREAM, flags: 0, length: 4, error: 1 };
+        assert_eq!(complaint(reset), None, "its request tells");
     }
 
     #[test]

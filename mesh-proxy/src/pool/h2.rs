@@ -167,7 +167,7 @@ async fn open(
         return Ok((connection, false));
     }
     let counted = terms.take(Kind::Connections)?;
-    let io = Io::dialled(upstream.connect(wire.alpn(), terms).await?);
+    let io = Io::dialled(upstream.connect(wire.alpn(), terms).await?, upstream.refusals.clone());
     let mut builder = Builder::new();
     builder
         .initial_max_send_streams(FIRST_STREAMS)

@@ -37,6 +37,7 @@ use crate::{
         Stream,
         dial::{CONNECT_TIMEOUT, dial_within},
     },
+    telemetry::Refusals,
     tls::TlsEpoch,
 };
 
@@ -71,6 +72,8 @@ pub(crate) struct Upstream {
     identity: Option<SpiffeId>,
     /// How long an HTTP/1 connection is kept idle: shorter than servers do.
     keep_idle: Duration,
+    /// Where is counted what of its connections is refused.
+    refusals: Refusals,
     trust: trust::Trust,
     h1: h1::Idle,
     h2: h2::Shared,
@@ -152,11 +155,17 @@ pub(crate) struct Lease {
 
 impl Upstream {
     /// A pool without connections.
-    pub(crate) fn new(address: SocketAddr, identity: Option<SpiffeId>, keep_idle: Duration) -> Rc<Self> {
+    pub(crate) fn new(
+        address: SocketAddr,
+        identity: Option<SpiffeId>,
+        keep_idle: Duration,
+        refusals: Refusals,
+    ) -> Rc<Self> {
         Rc::new(Self {
             address,
             identity,
             keep_idle,
+            refusals,
             trust: trust::Trust::default(),
             h1: h1::Idle::default(),
             h2: h2::Shared::default(),

@@ -7,7 +7,10 @@ mod report;
 
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
-use mesh_core::edge::EdgeKey;
+use mesh_core::{
+    edge::{Direction, EdgeKey},
+    reason::Reason,
+};
 
 pub(crate) use self::{
     edges::{EdgeCounts, EdgeStats, LeftOut, Outcome, Shard},
@@ -17,6 +20,26 @@ pub(crate) use self::{
 
 /// Sweeps, one a minute, after which an unchanged edge is forgotten.
 const IDLE_SWEEPS: u64 = 15;
+
+/// Where what is refused on connections of one side of a worker is counted. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Refusals {
+    shard: Arc<Shard>,
+    direction: Direction,
+}
+
+impl Refusals {
+    /// In a worker's shard.
+    pub(crate) fn new(shard: &Arc<Shard>, direction: Direction) -> Self {
+        Self { shard: Arc::clone(shard), direction }
+    }
+
+    /// Counts one.
+    pub(crate) fn count(&self, reason: Reason) {
+        self.shard.refused(self.direction, reason);
+        tracing::debug!(direction = self.direction.as_str(), reason = reason.code(), "connection refused");
+    }
+}
 
 /// All that is counted. Cheap to clone.
 #[derive(Clone)]

@@ -15,18 +15,18 @@ use std::{
     time::Instant,
 };
 
-use mesh_core::{edge::Direction, reason::Reason};
+use mesh_core::reason::Reason;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::Ended;
 use crate::{
     detect::PREFACE,
-    http::frames::{Budget, Scanner, refusal},
+    http::frames::{Budget, Scanner, complaint, refusal},
     net::{
         Stream, pieces,
         spare::{self, Size},
     },
-    worker::Worker,
+    telemetry::Refusals,
 };
 
 /// What is gathered before it is written, in bytes.
@@ -56,26 +56,29 @@ struct Wire {
     from: Scanner,
     to: Scanner,
     budget: Budget,
-    /// Who counts what is refused; None: nobody, the peer was called by this side.
-    counts: Option<(Rc<Worker>, Direction)>,
+    /// This side called.
+    dialled: bool,
+    /// Where what is refused is counted.
+    refusals: Refusals,
 }
 
 impl Io {
     /// A connection on which a peer calls; its preface was not read yet.
-    pub(super) fn accepted(stream: Stream, worker: &Rc<Worker>, direction: Direction) -> Self {
-        let (preface, none) = (Scanner::after(PREFACE.len() as u32), Scanner::default());
-        Self::new(stream, preface, none, Some((Rc::clone(worker), direction)))
+    pub(super) fn accepted(stream: Stream, refusals: Refusals) -> Self {
+        Self::new(stream, false, refusals)
     }
 
     /// A connection on which this side calls.
-    pub(crate) fn dialled(stream: Stream) -> Self {
-        Self::new(stream, Scanner::default(), Scanner::after(PREFACE.len() as u32), None)
+    pub(crate) fn dialled(stream: Stream, refusals: Refusals) -> Self {
+        Self::new(stream, true, refusals)
     }
 
-    fn new(stream: Stream, from: Scanner, to: Scanner, counts: Option<(Rc<Worker>, Direction)>) -> Self {
+    fn new(stream: Stream, dialled: bool, refusals: Refusals) -> Self {
+        let (preface, none) = (Scanner::after(PREFACE.len() as u32), Scanner::default());
+        let (from, to) = if dialled { (none, preface) } else { (preface, none) };
         let budget = Budget::new(Instant::now());
         let (out, written, dirty) = (Vec::new(), 0, false);
-        let wire = Wire { stream, out, written, dirty, from, to, budget, counts };
+        let wire = Wire { stream, out, written, dirty, from, to, budget, dialled, refusals };
         Self(Rc::new(Shared { wire: RefCell::new(wire), heard: Cell::new(false), dry: Cell::new(false) }))
     }
 
@@ -106,19 +109,17 @@ impl Wire {
         if !spent {
             return Ok(());
         }
-        if let Some((worker, direction)) = &self.counts {
-            worker.refused(*direction, Reason::LimitExceeded);
-        }
+        self.refusals.count(Reason::LimitExceeded);
         Err(io::Error::other("too many frames that bring nothing"))
     }
 
     /// Notes what is sent.
     fn goes(&mut self, bytes: &[u8]) {
-        let Self { to, budget, counts, .. } = self;
+        let Self { to, budget, dialled, refusals, .. } = self;
         to.scan(bytes, |frame| {
             budget.sent(frame);
-            if let (Some(reason), Some((worker, direction))) = (refusal(frame), &*counts) {
-                worker.refused(*direction, reason);
+            if let Some(reason) = if *dialled { complaint(frame) } else { refusal(frame) } {
+                refusals.count(reason);
             }
         });
     }

@@ -25,6 +25,7 @@ use crate::{
         serve::HEAD_TIMEOUT,
     },
     net::Stream,
+    telemetry::Refusals,
     tls::Credentials,
     worker::Worker,
 };
@@ -41,7 +42,7 @@ pub(crate) async fn serve<H, F>(
     F: Future<Output = Response<ResponseBody>> + 'static,
 {
     let by = Rc::new(Caller::new(Front::new(worker, direction, &io)));
-    let io = Io::accepted(io, worker, direction);
+    let io = Io::accepted(io, Refusals::new(&worker.shard, direction));
     let outcome = match handshake(&io).await {
         Ok(mut connection) => {
             let keep = KeepAlive::new(connection.ping_pong());
