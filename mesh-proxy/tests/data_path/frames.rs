@@ -19,6 +19,8 @@ pub(crate) const ACK: u8 = 1;
 pub(crate) const END_STREAM: u8 = 1;
 pub(crate) const END_HEADERS: u8 = 4;
 
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
 pub(crate) type Field<'a> = (&'a [u8], &'a [u8]);
 
 /// A frame.
@@ -87,9 +89,30 @@ impl Raw {
 
     pub(crate) async fn with_settings(to: SocketAddr, settings: &[u8]) -> Self {
         let mut stream = TcpStream::connect(to).await.unwrap();
-        stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+        stream.write_all(PREFACE).await.unwrap();
         stream.write_all(&frame(SETTINGS, 0, 0, settings)).await.unwrap();
         Self { stream, buffer: Vec::new() }
+    }
+
+    /// The other end: reads a client's preface and sends settings. None: the client does not speak HTTP/2.
+    pub(crate) async fn accepted(mut stream: TcpStream, settings: &[u8]) -> Option<Self> {
+        let mut preface = [0; PREFACE.len()];
+        stream.read_exact(&mut preface).await.ok()?;
+        stream.write_all(&frame(SETTINGS, 0, 0, settings)).await.ok()?;
+        (preface == *PREFACE).then_some(Self { stream, buffer: Vec::new() })
+    }
+
+    /// The stream of the next request whose head comes; settings are acknowledged on the way. None: the connection ended.
+    pub(crate) async fn request(&mut self) -> Option<u32> {
+        loop {
+            match self.next().await? {
+                (SETTINGS, flags, ..) if flags & ACK == 0 => {
+                    let _ = self.stream.write_all(&frame(SETTINGS, ACK, 0, &[])).await;
+                }
+                (HEADERS, _, stream, _) => return Some(stream),
+                _ => {}
+            }
+        }
     }
 
     /// Sends bytes; false when the peer takes no more within `within`.
