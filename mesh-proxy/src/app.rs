@@ -19,7 +19,7 @@ use crate::{
     life::Ask,
     limits::Shared,
     listeners::{self, BindError, BoundListener, Listeners, Progress, Role},
-    net::own,
+    net::{self, own},
     runtime::{Running, start_worker},
     telemetry::{self, Metrics, Telemetry, access_log::AccessLog},
     upgrade::{Inherited, Request, Succession},
@@ -109,6 +109,7 @@ impl Proxy {
         if let Some(mark) = config.mark {
             own::set_mark(mark).map_err(StartError::Mark)?;
         }
+        net::set_peer_timeout(config.peer_timeout);
         let inherited = succession.map_or_else(Arc::default, |of| Arc::clone(&of.inherited));
         let fixed = listeners::bind_fixed(&config, &inherited)?;
         let mut doors = Doors::open(&config, &inherited)?;

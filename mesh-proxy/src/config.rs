@@ -64,6 +64,8 @@ pub struct Config {
     pub(crate) discovery_wait: Duration,
     pub(crate) head_timeout: Duration,
     pub(crate) body_idle: Duration,
+    /// How long a peer may leave unacknowledged what is sent to it.
+    pub(crate) peer_timeout: Duration,
     pub(crate) http1_transport: Http1Transport,
     /// Mark of all packets that the proxy sends of itself.
     pub(crate) mark: Option<u32>,
@@ -173,6 +175,7 @@ impl Config {
         let head_timeout =
             faults.duration("head-timeout", &options.head_timeout, (Duration::from_millis(100), hour));
         let body_idle = faults.duration("body-idle", &options.body_idle, (Duration::from_millis(100), hour));
+        let peer_timeout = faults.duration("peer-timeout", &options.peer_timeout, (Duration::ZERO, hour));
         match (workload, trust_domain, trust) {
             (Some(workload), Some(trust_domain), Some(trust)) if faults.0.is_empty() => Ok(Self {
                 workload,
@@ -193,6 +196,7 @@ impl Config {
                 discovery_wait,
                 head_timeout,
                 body_idle,
+                peer_timeout,
                 http1_transport: options.http1_transport,
                 mark,
             }),

@@ -14,13 +14,13 @@ use mesh_core::{
     edge::Direction,
     name::Host,
 };
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::{sync::watch, time::timeout};
 
 use crate::{
     config::{Config, Mode},
     drain::{self, Drain},
-    net::keepalive,
+    net::probe,
     upgrade::Inherited,
 };
 
@@ -119,7 +119,7 @@ pub(crate) fn bind(what: &'static str, address: SocketAddr) -> Result<TcpListene
         socket.set_nonblocking(true)?;
         socket.bind(&address.into())?;
         // Accepted connections inherit it.
-        socket.set_tcp_keepalive(&keepalive())?;
+        probe(&socket, address.ip(), None)?;
         socket.listen(BACKLOG)?;
         Ok(socket.into())
     };
@@ -135,7 +135,10 @@ pub(crate) fn take_or_bind(
     address: SocketAddr,
     inherited: &Inherited,
 ) -> Result<TcpListener, BindError> {
-    inherited.take(what, address).map_or_else(|| bind(what, address), Ok)
+    let Some(socket) = inherited.take(what, address) else { return bind(what, address) };
+    // As this process is configured, not that one. It works as it is, too.
+    let _ = probe(&SockRef::from(&socket), address.ip(), None);
+    Ok(socket)
 }
 
 fn bound(
@@ -355,9 +358,10 @@ mod tests {
         let dialled = crate::net::dial::dial(listener.local_addr().unwrap(), None).await.unwrap();
         let crate::net::Stream::Tcp(dialled) = dialled else { panic!("plaintext was dialled") };
         let (accepted, _) = listener.accept().await.unwrap();
-        for socket in [socket2::SockRef::from(&accepted), socket2::SockRef::from(dialled.get_ref())] {
+        for socket in [SockRef::from(&accepted), SockRef::from(dialled.get_ref())] {
             assert!(socket.keepalive().unwrap());
             assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(60));
+            assert_eq!(socket.tcp_user_timeout().unwrap(), None, "on one host nobody vanishes");
         }
     }
 

@@ -48,6 +48,7 @@ pub(super) fn config(state: &State) -> Value {
             "discovery_wait_seconds": config.discovery_wait.as_secs_f64(),
             "head_timeout_seconds": config.head_timeout.as_secs_f64(),
             "body_idle_seconds": config.body_idle.as_secs_f64(),
+            "peer_timeout_seconds": config.peer_timeout.as_secs_f64(),
         },
         "workload": state.control.workload().borrow().as_deref().map(workload),
     })

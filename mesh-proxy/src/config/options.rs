@@ -87,6 +87,10 @@ pub struct Options {
     /// How long a request's body for an HTTP/1 application may be silent before its response begins
     #[arg(long, env = "MESH_BODY_IDLE", default_value = "60s")]
     pub body_idle: String,
+    /// How long a peer on another host may leave unacknowledged, or not take, what is sent to it before its connection ends;
+    /// 0s: as long as the kernel tries, about 15 minutes, or for ever if it only takes nothing
+    #[arg(long, env = "MESH_PEER_TIMEOUT", default_value = "2m")]
+    pub peer_timeout: String,
     /// How HTTP/1 requests travel between proxies
     #[arg(long, env = "MESH_HTTP1_TRANSPORT", value_enum, default_value = "h1")]
     pub http1_transport: Http1Transport,
@@ -123,6 +127,7 @@ impl Options {
             discovery_wait: "2s".to_owned(),
             head_timeout: "90s".to_owned(),
             body_idle: "60s".to_owned(),
+            peer_timeout: "2m".to_owned(),
             http1_transport: Http1Transport::H1,
             mark: None,
             log: "info".to_owned(),

@@ -10,8 +10,9 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use super::{
-    Ahead, Dialled, Prefixed, Stream, keepalive,
+    Ahead, Dialled, Prefixed, Stream,
     own::{self, To},
+    probe,
 };
 use crate::tls::handshake_reason;
 
@@ -53,7 +54,7 @@ async fn connect(address: SocketAddr, tls: Option<Arc<ClientConfig>>) -> Result<
     })?;
     // Without it small requests wait for the acknowledgement of others; failing to set it harms nobody.
     let _ = tcp.set_nodelay(true);
-    let _ = SockRef::from(&tcp).set_tcp_keepalive(&keepalive());
+    let _ = tcp.local_addr().and_then(|own| probe(&SockRef::from(&tcp), own.ip(), Some(address.ip())));
     let Some(config) = tls else { return Ok(Stream::tcp(tcp)) };
     // An address as name: no SNI. Who the peer must be stands in the configuration's verifier.
     let name = ServerName::IpAddress(address.ip().into());

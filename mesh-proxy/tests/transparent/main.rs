@@ -21,6 +21,7 @@
 
 mod resources;
 mod upgrade;
+mod vanished;
 
 use std::{
     io::{Read as _, Write as _},
@@ -51,6 +52,7 @@ fn redirected_connections_find_their_way() {
         Ok("client") => return client(),
         Ok("itself") => return itself(),
         Ok("load") => return upgrade::load(),
+        Ok("vanish") => return vanished::vanish(),
         Ok("circle") => return assert_eq!(ask("10.99.2.1:9000", "/"), None, "it goes nowhere"),
         _ => {}
     }
@@ -178,6 +180,7 @@ async fn hub() {
         let proxy = namespace
             .enter(&[])
             .args([env!("CARGO_BIN_EXE_mesh-proxy"), "run", "--mode", "transparent", "--log", "info"])
+            .args(["--peer-timeout", vanished::PEER_TIMEOUT])
             .args(["--workload", &format!("shop/{name}")])
             .args(["--controller", &format!("10.99.{network}.1:{}", controller.address().port())])
             .args(["--trust-pin", &format!("sha256:{}", ca.root_sha256())])
@@ -212,6 +215,7 @@ async fn hub() {
     metrics();
     circle(&a, &as_nobody);
     a.init("--proxy-uid 0");
+    vanished::peers_are_given_up(&a, &b, &as_nobody).await;
     upgrade::under_load(&a, &b, dir.path(), &as_nobody);
 }
 
