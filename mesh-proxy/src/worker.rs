@@ -4,6 +4,7 @@
 
 mod accept;
 mod latest;
+mod seldom;
 mod trust;
 
 use std::{
@@ -39,7 +40,7 @@ use crate::{
 };
 
 use self::latest::Latest;
-pub(crate) use self::{accept::Open, trust::GRACE};
+pub(crate) use self::{accept::Open, seldom::Seldom, trust::GRACE};
 
 /// How long connections to the application stay idle: common servers close them after 5 s.
 const KEEP_APP_IDLE: Duration = Duration::from_secs(4);

@@ -2,7 +2,6 @@
 
 use std::{future::Future, pin::pin, rc::Rc, time::Duration};
 
-use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use http::{Request, Response};
 use mesh_core::edge::Direction;
 use tokio::time::sleep;
@@ -12,7 +11,11 @@ use super::{
     front::Front,
     h1::{self, Life},
 };
-use crate::{net::Stream, tls::Credentials, worker::Worker};
+use crate::{
+    net::Stream,
+    tls::Credentials,
+    worker::{Seldom, Worker},
+};
 
 /// How long the first bytes of a connection may take.
 pub(crate) const HEAD_TIMEOUT: Duration = Duration::from_secs(90);
@@ -31,16 +34,15 @@ pub(crate) async fn http1<H, F>(
     H: Fn(Request<RequestBody>) -> F + 'static,
     F: Future<Output = Response<ResponseBody>>,
 {
-    // It is asked not at every turn, but when it has something to say.
-    let mut endings = FuturesUnordered::new();
-    endings.push(worker.ending(direction, caller));
+    let mut ending = pin!(worker.ending(direction, caller));
+    let mut ending = Seldom::new(ending.as_mut());
     let front = Front::new(worker, direction, &io);
     let life = Life::default();
     let mut serving = pin!(h1::serve(io, &front, &life, worker.config.head_timeout, &*handle));
     let outcome = tokio::select! {
         biased;
         outcome = serving.as_mut() => outcome,
-        Some(ending) = endings.next() => {
+        ending = &mut ending => {
             life.told.set(true);
             tokio::select! {
                 outcome = serving.as_mut() => outcome,

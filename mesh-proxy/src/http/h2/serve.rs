@@ -8,7 +8,6 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures_util::{Stream as _, stream::FuturesUnordered};
 use h2::server::{Builder, Connection};
 use http::{Request, Response};
 use mesh_core::edge::Direction;
@@ -27,7 +26,7 @@ use crate::{
     net::Stream,
     telemetry::Refusals,
     tls::Credentials,
-    worker::Worker,
+    worker::{Seldom, Worker},
 };
 
 /// Serves HTTP/2. `caller` is what the peer authenticated with; None for plaintext.
@@ -46,11 +45,10 @@ pub(crate) async fn serve<H, F>(
     let outcome = match handshake(&io).await {
         Ok(mut connection) => {
             let keep = KeepAlive::new(connection.ping_pong());
-            let endings = FuturesUnordered::new();
-            endings.push(
-                Box::pin(told(Rc::clone(worker), direction, caller)) as Pin<Box<dyn Future<Output = _>>>
-            );
-            let mut serving = Serving { connection, io, keep, endings, by, handle };
+            let ending: Pin<Box<dyn Future<Output = _>>> =
+                Box::pin(told(Rc::clone(worker), direction, caller));
+            let ending = Seldom::new(ending);
+            let mut serving = Serving { connection, io, keep, ending, by, handle };
             poll_fn(|cx| serving.poll(cx)).await
         }
         Err(error) => Err(error),
@@ -101,8 +99,7 @@ struct Serving<H> {
     connection: Connection<Io, Bytes>,
     io: Io,
     keep: KeepAlive,
-    /// What is not asked at every turn, but when it has something to say.
-    endings: FuturesUnordered<Pin<Box<dyn Future<Output = Told>>>>,
+    ending: Seldom<Pin<Box<dyn Future<Output = Told>>>>,
     by: Rc<Caller>,
     handle: Rc<H>,
 }
@@ -115,11 +112,11 @@ impl<H> Serving<H> {
         F: Future<Output = Response<ResponseBody>> + 'static,
     {
         self.io.begin_turn();
-        while let Poll::Ready(Some(told)) = Pin::new(&mut self.endings).poll_next(cx) {
+        while let Poll::Ready(told) = Pin::new(&mut self.ending).poll(cx) {
             match told {
                 Told::End(cut) => {
                     self.connection.graceful_shutdown();
-                    self.endings.push(cut);
+                    self.ending = Seldom::new(cut);
                 }
                 Told::Cut => return Poll::Ready(Ok(())),
             }
