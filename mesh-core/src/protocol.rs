@@ -32,12 +32,6 @@ impl Protocol {
         })
     }
 
-    /// True when requests can be told apart and matched.
-    #[must_use]
-    pub fn is_http(self) -> bool {
-        matches!(self, Self::Http1 | Self::Http2 | Self::Grpc)
-    }
-
     /// Name in metrics, logs and tables.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -108,13 +102,28 @@ pub enum MeshAlpn {
     H2,
     /// HTTP/1.1 requests multiplexed over HTTP/2; the inbound side speaks HTTP/1.1 to the application.
     H1OverH2,
-    /// Bytes.
+    /// Bytes. Those of the callee follow one byte that says that its proxy takes the connection, or a reason why not
+    /// (docs/adr/0010-refusals-of-opaque-connections-say-why.md).
+    TcpTold,
+    /// Bytes and nothing else.
     Tcp,
 }
 
 impl MeshAlpn {
     /// All of them, in the server's order of preference.
-    pub const ALL: [Self; 4] = [Self::H2, Self::H1OverH2, Self::H1, Self::Tcp];
+    pub const ALL: [Self; 5] = [Self::H2, Self::H1OverH2, Self::H1, Self::TcpTold, Self::Tcp];
+
+    /// What a caller that wants this offers: proxies of before know only the last.
+    #[must_use]
+    pub fn offered(self) -> &'static [Self] {
+        match self {
+            Self::H1 => &[Self::H1],
+            Self::H2 => &[Self::H2],
+            Self::H1OverH2 => &[Self::H1OverH2],
+            Self::TcpTold => &[Self::TcpTold, Self::Tcp],
+            Self::Tcp => &[Self::Tcp],
+        }
+    }
 
     /// The protocol name on the wire.
     #[must_use]
@@ -123,6 +132,7 @@ impl MeshAlpn {
             Self::H1 => b"mesh1-h1",
             Self::H2 => b"mesh1-h2",
             Self::H1OverH2 => b"mesh1-h1h2",
+            Self::TcpTold => b"mesh1-tcp-r",
             Self::Tcp => b"mesh1-tcp",
         }
     }

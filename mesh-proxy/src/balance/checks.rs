@@ -2,6 +2,7 @@
 //! an identity. A check makes its own connection, so that it sees what a new call would see.
 
 use std::{
+    future::poll_fn,
     rc::{Rc, Weak},
     time::Duration,
 };
@@ -30,8 +31,8 @@ use crate::{http::LocalExecutor, net::Stream, pool::Terms, telemetry::LeftOut, w
 
 /// Longest answer of a gRPC health check that is read, in bytes.
 const MAX_ANSWER: usize = 4096;
-/// How long an accepted TCP connection must stand: a peer's proxy accepts before it has reached the application. Half the
-/// time for an answer, where that is less.
+/// How long an accepted TCP connection must stand where the peer's proxy does not say that it has reached the application.
+/// Half the time for an answer, where that is less.
 const STAND: Duration = Duration::from_millis(200);
 
 /// A task that checks one endpoint; dropped, it ends.
@@ -84,7 +85,8 @@ async fn check(worker: Weak<Worker>, endpoint: Weak<EndpointState>, settings: He
 
 async fn ask(worker: &Worker, endpoint: &EndpointState, settings: &HealthCheck) -> bool {
     let good = match &settings.kind {
-        HealthKind::Tcp => match connect(worker, endpoint, MeshAlpn::Tcp).await {
+        HealthKind::Tcp => match connect(worker, endpoint, MeshAlpn::TcpTold).await {
+            Some(Stream::Told(mut told)) => poll_fn(|cx| told.poll_taken(cx)).await.ok().map(|()| true),
             Some(stream) => Some(stands(stream, STAND.min(settings.timeout / 2)).await),
             None => None,
         },

@@ -118,7 +118,8 @@ async fn meet(mut callee: Box<Callee>, stream: TcpStream) -> Result<Option<Rest>
 fn rest(callee: Box<Callee>, stream: Stream, carried: Carried, greeted: Option<Box<Greeted>>) -> Rest {
     match carried {
         Carried::Http { http2, app } => serve_http(callee, stream, http2, app),
-        Carried::Bytes => Box::pin(async move { tcp::carry(&callee, stream, greeted).await }),
+        Carried::Bytes => Box::pin(async move { tcp::carry(&callee, stream, greeted, false).await }),
+        Carried::Told => Box::pin(async move { tcp::carry(&callee, stream, greeted, true).await }),
     }
 }
 
@@ -129,6 +130,8 @@ enum Carried {
     Http { http2: bool, app: Wire },
     /// Bytes that are not looked into.
     Bytes,
+    /// The same, and the caller wants to be told whether they are taken.
+    Told,
 }
 
 fn carried_by(alpn: MeshAlpn) -> Carried {
@@ -136,6 +139,7 @@ fn carried_by(alpn: MeshAlpn) -> Carried {
         MeshAlpn::H1 => Carried::Http { http2: false, app: Wire::H1 },
         MeshAlpn::H2 => Carried::Http { http2: true, app: Wire::H2 },
         MeshAlpn::H1OverH2 => Carried::Http { http2: true, app: Wire::H1 },
+        MeshAlpn::TcpTold => Carried::Told,
         MeshAlpn::Tcp => Carried::Bytes,
     }
 }

@@ -1,17 +1,26 @@
 //! Bytes to the application, carried without being looked into, as long as policy allows.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    io, mem,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use mesh_core::{config::WorkloadConfig, edge::Direction, protocol::Protocol, reason::Reason};
-use tokio::{io::AsyncReadExt as _, sync::watch, time::timeout};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    sync::watch,
+    time::timeout,
+};
 
 use super::port::{Callee, Verdict};
 use crate::{
     detect::DETECT_TIMEOUT,
     net::{
-        Stream,
+        Stream, TAKEN,
         copy::{Counts, bidirectional_after},
+        refused,
     },
     telemetry::{EdgeStats, Outcome, access_log::Entry},
 };
@@ -26,8 +35,12 @@ pub(super) struct Greeted {
     pub said: Bytes,
 }
 
-/// Carries a connection: authorised before the application is dialled, and again whenever policy changes.
-pub(super) async fn carry(callee: &Callee, mut stream: Stream, greeted: Option<Box<Greeted>>) {
+/// How long a peer may take to hear why it is refused.
+const LAST_WORD: Duration = Duration::from_secs(1);
+
+/// Carries a connection: authorised before the application is dialled, and again whenever policy changes. `tells`: the
+/// caller's proxy waits for a word whether it is taken.
+pub(super) async fn carry(callee: &Callee, mut stream: Stream, greeted: Option<Box<Greeted>>, tells: bool) {
     let began = Instant::now();
     // Before the first decision, so that no change is missed while the application is dialled.
     let changes = callee.worker.workload_changes();
@@ -36,7 +49,8 @@ pub(super) async fn carry(callee: &Callee, mut stream: Stream, greeted: Option<B
     let mut ended = Ended { callee, edge, began, counts: &counts, reason: Some(Reason::ShuttingDown) };
     if let Err(reason) = verdict {
         let unused = ended.is_tentative() && is_unused(&mut stream).await;
-        return ended.because(if unused { None } else { Some(reason) });
+        ended.because(if unused { None } else { Some(reason) });
+        return refuse(stream, tells, reason).await;
     }
     if !ended.is_tentative() {
         ended.edge.connection();
@@ -45,7 +59,10 @@ pub(super) async fn carry(callee: &Callee, mut stream: Stream, greeted: Option<B
         Some(greeted) => (greeted.stream, greeted.said),
         None => match callee.connect().await {
             Ok(app) => (app, Bytes::new()),
-            Err(reason) => return ended.because(Some(reason)),
+            Err(reason) => {
+                ended.because(Some(reason));
+                return refuse(stream, tells, reason).await;
+            }
         },
     };
     let caller = stream.caller();
@@ -54,10 +71,47 @@ pub(super) async fn carry(callee: &Callee, mut stream: Stream, greeted: Option<B
         biased;
         reason = revoked(callee, changes) => ended.because(Some(reason)),
         reason = overdue => ended.because(Some(reason)),
-        outcome = bidirectional_after(&mut stream, &mut app, said, &counts) => {
-            ended.because(outcome.is_err().then_some(Reason::UpstreamReset));
+        outcome = relay(&mut stream, &mut app, said, tells, &counts) => {
+            // To take a connection back whose word was not read yet resets it.
+            let unused = tells && counts.carried() == 0 && ended.is_tentative();
+            ended.because((outcome.is_err() && !unused).then_some(Reason::UpstreamReset));
         }
     }
+}
+
+/// Tells the caller that it is taken, if it wants to hear that, and copies.
+async fn relay(
+    stream: &mut Stream,
+    app: &mut Stream,
+    mut said: Bytes,
+    tells: bool,
+    counts: &Counts,
+) -> io::Result<()> {
+    if tells {
+        // With what the application has said, so that this comes no later.
+        let said = mem::take(&mut said);
+        stream.write_all(&[&[TAKEN], &*said].concat()).await?;
+        stream.flush().await?;
+        counts.back.set(said.len() as u64);
+    }
+    bidirectional_after(stream, app, said, counts).await
+}
+
+/// Ends a connection; the caller's proxy is told why, if it wants to hear that.
+async fn refuse(mut stream: Stream, tells: bool, reason: Reason) {
+    if !tells {
+        return;
+    }
+    let told = async move {
+        stream.write_all(&refused(reason)).await?;
+        stream.shutdown().await?;
+        // To close while bytes of the caller's are unread would take the word back.
+        let mut unread = [0; 4096];
+        while stream.read(&mut unread).await? > 0 {}
+        io::Result::Ok(())
+    };
+    // In a box: it is large, and rare.
+    let _ = timeout(LAST_WORD, Box::pin(told)).await;
 }
 
 /// Waits for the first byte of a caller that is refused: true when none comes before the caller closes.
@@ -103,7 +157,7 @@ impl Ended<'_> {
 impl Drop for Ended<'_> {
     fn drop(&mut self) {
         if self.is_tentative() {
-            if self.reason.is_none() && self.counts.forth.get() == 0 && self.counts.back.get() == 0 {
+            if self.reason.is_none() && self.counts.carried() == 0 {
                 return;
             }
             self.edge.connection();

@@ -32,6 +32,13 @@ pub(crate) struct Counts {
     pub back: Cell<u64>,
 }
 
+impl Counts {
+    /// Both ways.
+    pub(crate) fn carried(&self) -> u64 {
+        self.forth.get() + self.back.get()
+    }
+}
+
 /// Copies between `a` and `b` until both directions have ended.
 ///
 /// # Errors
@@ -97,7 +104,7 @@ struct Idle {
 impl Idle {
     fn poll(&mut self, cx: &mut Context<'_>, counts: &Counts) -> Poll<io::Result<()>> {
         loop {
-            let carried = counts.forth.get() + counts.back.get();
+            let carried = counts.carried();
             let timer = self.timer.get_or_insert_with(|| {
                 self.seen = carried;
                 Box::pin(sleep(self.limit))

@@ -3,21 +3,25 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use mesh_core::reason::Reason;
+use mesh_core::{protocol::MeshAlpn, reason::Reason};
 use rustls::{ClientConfig, pki_types::ServerName};
 use socket2::SockRef;
-use tokio::time::timeout;
+use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::TlsConnector;
 
 use super::{
-    Ahead, Dialled, Prefixed, Stream,
+    Ahead, Dialled, Prefixed, Stream, Told,
     own::{self, To},
     probe,
 };
-use crate::tls::handshake_reason;
+use crate::tls::{handshake_reason, is_plaintext};
 
 /// How long connecting may take, TLS handshake included, unless configured.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Handshakes that are tried. Where a server may speak first and plaintext is let in, a peer's proxy cannot tell a caller whose
+/// ClientHello is late, because its machine is busy, from one that waits for the server's greeting.
+const HANDSHAKES: usize = 3;
 
 /// Connects to `address`; with `tls`, does the handshake that this configuration demands.
 ///
@@ -43,8 +47,21 @@ pub(crate) async fn dial_within(
 }
 
 async fn connect(address: SocketAddr, tls: Option<Arc<ClientConfig>>) -> Result<Stream, Reason> {
-    // Only proxies speak mesh TLS.
-    let to = if tls.is_some() { To::Proxy } else { To::Other };
+    let Some(config) = tls else { return Ok(Stream::tcp(reach(address, To::Other).await?)) };
+    for _ in 1..HANDSHAKES {
+        match shake_hands(address, &config).await {
+            Err(Failed::Plaintext) => tracing::debug!(%address, "answered before it was asked"),
+            Err(Failed::Because(reason)) => return Err(reason),
+            Ok(stream) => return Ok(stream),
+        }
+    }
+    shake_hands(address, &config).await.map_err(|failed| match failed {
+        Failed::Plaintext => Reason::TlsHandshakeFailed,
+        Failed::Because(reason) => reason,
+    })
+}
+
+async fn reach(address: SocketAddr, to: To) -> Result<TcpStream, Reason> {
     let tcp = own::connect(address, to).await.map_err(|error| {
         tracing::debug!(%address, %error, "connecting failed");
         match error.kind() {
@@ -55,18 +72,38 @@ async fn connect(address: SocketAddr, tls: Option<Arc<ClientConfig>>) -> Result<
     // Without it small requests wait for the acknowledgement of others; failing to set it harms nobody.
     let _ = tcp.set_nodelay(true);
     let _ = tcp.local_addr().and_then(|own| probe(&SockRef::from(&tcp), own.ip(), Some(address.ip())));
-    let Some(config) = tls else { return Ok(Stream::tcp(tcp)) };
+    Ok(tcp)
+}
+
+/// Why there is no mesh TLS.
+enum Failed {
+    /// What came is no TLS.
+    Plaintext,
+    Because(Reason),
+}
+
+async fn shake_hands(address: SocketAddr, config: &Arc<ClientConfig>) -> Result<Stream, Failed> {
+    // Only proxies speak mesh TLS.
+    let tcp = reach(address, To::Proxy).await.map_err(Failed::Because)?;
     // An address as name: no SNI. Who the peer must be stands in the configuration's verifier.
     let name = ServerName::IpAddress(address.ip().into());
-    let alpn = config.alpn_protocols.first().cloned();
-    match TlsConnector::from(config).connect(name, Ahead::new(Prefixed::new(tcp, Bytes::new()))).await {
-        Ok(stream) if stream.get_ref().1.alpn_protocol() == alpn.as_deref() => {
-            Ok(Stream::Dialled(Box::new(Dialled::new(stream))))
-        }
-        Ok(_) => Err(Reason::TlsHandshakeFailed),
+    let connector = TlsConnector::from(Arc::clone(config));
+    match connector.connect(name, Ahead::new(Prefixed::new(tcp, Bytes::new()))).await {
+        // One that was not offered is no handshake.
+        Ok(stream) => match stream.get_ref().1.alpn_protocol() {
+            Some(alpn) if alpn == MeshAlpn::TcpTold.as_bytes() => {
+                Ok(Stream::Told(Box::new(Told::new(Dialled::new(stream)))))
+            }
+            Some(_) => Ok(Stream::Dialled(Box::new(Dialled::new(stream)))),
+            None => Err(Failed::Because(Reason::TlsHandshakeFailed)),
+        },
         Err(error) => {
             tracing::debug!(%address, %error, "TLS handshake failed");
-            Err(handshake_reason(&error))
+            Err(if is_plaintext(&error) {
+                Failed::Plaintext
+            } else {
+                Failed::Because(handshake_reason(&error))
+            })
         }
     }
 }

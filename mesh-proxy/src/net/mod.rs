@@ -10,6 +10,7 @@ pub(crate) mod pieces;
 pub(crate) mod spare;
 mod stream;
 mod tether;
+mod told;
 
 use std::{
     io,
@@ -24,6 +25,7 @@ pub(crate) use self::{
     ahead::Ahead,
     stream::{Dialled, Prefixed, Stream},
     tether::{Tether, is_cut},
+    told::{TAKEN, Told, refusal, refused},
 };
 
 /// How long a peer may be silent before it is asked whether it is still there.

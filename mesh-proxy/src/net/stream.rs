@@ -18,6 +18,7 @@ use tokio_rustls::{client, server};
 use super::{
     Ahead, pieces,
     tether::{Tether, To},
+    told::Told,
 };
 use crate::tls::{Credentials, RootsHash, Side};
 
@@ -55,6 +56,8 @@ pub(crate) enum Stream {
     Accepted(Box<Prefixed<server::TlsStream<Ahead>>>, RootsHash),
     /// TLS, this side dialled.
     Dialled(Box<Dialled>),
+    /// The same, and the peer says first whether it takes the connection.
+    Told(Box<Told>),
 }
 
 /// TLS to a peer that this side dialled. Others may cut it.
@@ -143,7 +146,16 @@ impl Stream {
             Self::Accepted(io, roots) => {
                 Credentials::new(Side::Caller, io.inner.get_ref().1.peer_certificates(), *roots)
             }
-            Self::Tcp(_) | Self::Dialled(_) => None,
+            Self::Tcp(_) | Self::Dialled(_) | Self::Told(_) => None,
+        }
+    }
+
+    /// The TLS connection that this side dialled.
+    pub(crate) fn dialled(&self) -> Option<&Dialled> {
+        match self {
+            Self::Dialled(io) => Some(io),
+            Self::Told(io) => Some(io.dialled()),
+            Self::Tcp(_) | Self::Accepted(..) => None,
         }
     }
 }
@@ -211,6 +223,7 @@ macro_rules! delegate {
             Stream::Tcp(io) => Pin::new(io).$method($($arg),*),
             Stream::Accepted(io, _) => Pin::new(io.as_mut()).$method($($arg),*),
             Stream::Dialled(io) => Pin::new(io.as_mut()).$method($($arg),*),
+            Stream::Told(io) => Pin::new(io.as_mut()).$method($($arg),*),
         }
     };
 }
@@ -251,6 +264,7 @@ impl AsyncWrite for Stream {
             Self::Dialled(io) => {
                 pieces::write(bufs, |bufs| Pin::new(io.as_mut()).poll_write_vectored(cx, bufs))
             }
+            Self::Told(io) => pieces::write(bufs, |bufs| Pin::new(io.as_mut()).poll_write_vectored(cx, bufs)),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Bytes from the application, carried without being looked into.
 
-use std::{future::Future, net::SocketAddr, rc::Rc, sync::Arc, time::Instant};
+use std::{future::Future, io, net::SocketAddr, rc::Rc, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use mesh_core::{
@@ -28,6 +28,7 @@ use crate::{
         dial::dial,
         is_cut,
         overtime::overtime,
+        refusal,
     },
     pool::Terms,
     telemetry::{EdgeStats, Outcome, access_log::Entry},
@@ -198,7 +199,7 @@ async fn connect(worker: &Rc<Worker>, table: &Table, peer: PeerAddr) -> Result<C
         let counted =
             terms.take(Breaks::Connections).map_err(|reason| refused(Arc::clone(&choice.edge), reason))?;
         let mut flight = Flight::start(&endpoint);
-        match endpoint.upstream.connect(MeshAlpn::Tcp, &terms).await {
+        match endpoint.upstream.connect(MeshAlpn::TcpTold, &terms).await {
             Ok(stream) => {
                 flight.answered();
                 let (edge, held) = (choice.edge, (Some(flight), counted));
@@ -252,11 +253,17 @@ async fn copy(
     let counted = Counted { counts: &counts, ended: Some(ended) };
     let reason = tokio::select! {
         outcome = bidirectional_after(&mut caller, &mut upstream, said, counted.counts) => {
-            outcome.err().map(|error| if is_cut(&error) { Reason::PeerNotTrusted } else { Reason::UpstreamReset })
+            outcome.err().map(|error| broken(&error))
         }
         reason = overtime(timeouts, counted.counts) => Some(reason),
     };
     counted.finish(reason);
+}
+
+/// Why a connection broke.
+fn broken(error: &io::Error) -> Reason {
+    let cut = is_cut(error).then_some(Reason::PeerNotTrusted);
+    cut.or_else(|| refusal(error)).unwrap_or(Reason::UpstreamReset)
 }
 
 struct Counted<'a> {

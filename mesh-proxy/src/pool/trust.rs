@@ -45,7 +45,7 @@ impl Trust {
     /// # Errors
     /// [`Reason::PeerNotTrusted`]: the chain has expired. A resumed session is not verified again.
     pub(super) fn hold(&self, stream: &Stream, epoch: &TlsEpoch) -> Result<(), Reason> {
-        let Stream::Dialled(stream) = stream else { return Ok(()) };
+        let Some(stream) = stream.dialled() else { return Ok(()) };
         let chain = stream.chain().ok_or(Reason::PeerNotTrusted)?;
         let tether = Rc::downgrade(stream.tether());
         let mut groups = self.groups.borrow_mut();

@@ -143,7 +143,7 @@ impl TlsEpoch {
         }
         let mut config = self.client.clone();
         config.dangerous().set_certificate_verifier(Arc::clone(&client.verifier) as _);
-        config.alpn_protocols = vec![alpn.as_bytes().to_vec()];
+        config.alpn_protocols = alpn.offered().iter().map(|alpn| alpn.as_bytes().to_vec()).collect();
         config.resumption = Resumption::store(Arc::clone(&client.sessions) as _);
         let config = Arc::new(config);
         client.configs.push((alpn, Arc::clone(&config)));
@@ -162,6 +162,12 @@ pub(crate) fn control_config(
     let mut config = client_base(verifier, svid)?;
     config.alpn_protocols = vec![mesh_core::protocol::CONTROL_ALPN.to_vec()];
     Ok(Arc::new(config))
+}
+
+/// True when a handshake failed because what came is no TLS.
+pub(crate) fn is_plaintext(error: &io::Error) -> bool {
+    let cause = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    matches!(cause, Some(rustls::Error::InvalidMessage(_)))
 }
 
 /// Why a handshake failed, as a reason code: towards a server, or with a caller.

@@ -107,7 +107,9 @@ fn a_server_that_speaks_first_is_heard_at_once() {
         assert!(known <= known_declared + ADDED, "{known:?}, declared: {known_declared:?}");
         twins.client.counted(&["protocol=\"tcp\"", "secured=\"true\"", "reason=\"\""], 150).await;
         twins.server.counted(&["protocol=\"tcp\"", "secured=\"true\"", "reason=\"\""], 150).await;
-        assert_eq!(app.connections(), 150, "one for each of the client's");
+        // A ClientHello may come just when the application has been connected to: then that was in vain.
+        let made = app.connections();
+        assert!((150..=155).contains(&made), "one for each of the client's: {made}");
     });
 }
 

@@ -39,6 +39,7 @@ mod servers;
 mod smuggling;
 mod streams;
 mod tcp;
+mod told;
 mod trust;
 mod tunnels;
 mod unanswered;
