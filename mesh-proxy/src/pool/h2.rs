@@ -25,7 +25,7 @@ use crate::{
     http::{
         body::{Incoming, RequestBody},
         expect::hold_if_expected,
-        h2::{CONNECTION_WINDOW, Ended, Io, KeepAlive, MAX_HEAD, MAX_SEND_BUFFER, STREAM_WINDOW},
+        h2::{Ended, Io, KeepAlive, MAX_HEAD, MAX_SEND_BUFFER, STREAM_WINDOW},
     },
     net::dial::CONNECT_TIMEOUT,
 };
@@ -172,7 +172,8 @@ async fn open(
     builder
         .initial_max_send_streams(FIRST_STREAMS)
         .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
+        // Responses that their callers do not read keep their windows: they must not keep those of the others.
+        .initial_connection_window_size(STREAM_WINDOW * STREAMS as u32)
         .max_header_list_size(MAX_HEAD)
         .max_send_buffer_size(MAX_SEND_BUFFER)
         .enable_push(false);

@@ -23,8 +23,8 @@ pub(crate) use self::{
 const MAX_STREAMS: u32 = 1024;
 /// Flow control window of a stream, in bytes.
 pub(crate) const STREAM_WINDOW: u32 = 1024 * 1024;
-/// Flow control window of a connection, in bytes.
-pub(crate) const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
+/// Flow control window of a connection that was accepted, in bytes.
+const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
 /// Largest list of header fields in a head, in bytes.
 pub(crate) const MAX_HEAD: u32 = 64 * 1024;
 /// What may wait to be sent on one connection, in bytes, beyond a piece of each stream.
