@@ -48,6 +48,25 @@ async fn a_304_with_a_length_may_end_in_a_frame_of_its_own() {
     }
 }
 
+/// On a connection that goes on, a caller of HTTP/1 would wait for the end of what has none.
+#[tokio::test]
+async fn a_response_that_ends_with_its_head_has_a_length_over_http1() {
+    let app = Served::start(fresh_addr(0), |stream, _| async move {
+        let Ok(mut connection) = server::handshake(stream).await else { return };
+        while let Some(Ok((_, mut respond))) = connection.accept().await {
+            respond.send_response(Response::new(()), true).unwrap();
+        }
+    })
+    .await;
+    let pair = Pair::start(Protocol::Http2, app.address(), |_| ()).await;
+    let mut connection = pair.client.http1().await;
+    for _ in 0..2 {
+        let response = timeout(PATIENCE, connection.get("/", "catalog")).await.unwrap().unwrap();
+        assert_eq!((response.status(), response.body().len()), (StatusCode::OK, 0));
+        assert_eq!(response.headers()["content-length"], "0");
+    }
+}
+
 /// What a server floods a request's connection with: what it says first, and what it repeats.
 type Flood = (&'static str, fn(u32) -> Vec<u8>, fn(u32) -> Vec<u8>);
 

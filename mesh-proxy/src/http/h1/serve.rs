@@ -308,6 +308,10 @@ fn begin(
     } else if old {
         out.extend_from_slice(b"connection: keep-alive\r\n");
     }
+    if !nothing && !response.headers().contains_key(CONTENT_LENGTH) && response.body().is_end_stream() {
+        // On a connection that goes on, nothing else says that this was all.
+        out.extend_from_slice(b"content-length: 0\r\n");
+    }
     let sending = match nothing {
         true => Sending::nothing(out),
         false => Sending::begin(out, response.headers(), response.body(), !old),
