@@ -1,5 +1,7 @@
 //! Who may call a workload. Deny beats allow, allow beats the default; the order of rules does not matter.
 
+use http::Method;
+
 use crate::{
     identity::SpiffeId,
     matching::{RequestMatch, RequestParts},
@@ -120,7 +122,8 @@ impl Decision<'_> {
 /// Decides one call.
 ///
 /// An opaque connection (`request` is None) is matched by an HTTP-scoped deny rule, for it could carry what the rule
-/// denies, and never by an HTTP-scoped allow rule: a rule about requests never degrades to a rule about connections.
+/// denies, and never by an HTTP-scoped allow rule: a rule about requests never degrades to a rule about connections. So is
+/// CONNECT matched by every HTTP-scoped deny rule, for what is inside its tunnel is not seen; an allow rule must fit it.
 ///
 /// A path is denied in whatever reading some server may have of it, and allowed in the strictest one only.
 #[must_use]
@@ -153,7 +156,7 @@ impl Rule {
             (Scope::Any, _) => true,
             (Scope::Http(conditions), Some(request)) => conditions.iter().any(|c| match self.action {
                 Action::Allow => c.matches(request),
-                Action::Deny => c.may_match(request),
+                Action::Deny => request.method == Method::CONNECT || c.may_match(request),
             }),
             (Scope::Http(_), None) => self.action == Action::Deny,
         };

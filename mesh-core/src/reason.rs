@@ -144,6 +144,9 @@ reasons! {
     /// A TrafficPolicy injects this fault.
     FaultInjected = "FAULT_INJECTED", SERVICE_UNAVAILABLE, Unavailable,
         "remove the fault from the Service's TrafficPolicy when the experiment is over";
+    /// The request asks for what this proxy does not do.
+    Unsupported = "UNSUPPORTED", NOT_IMPLEMENTED, Unimplemented,
+        "send CONNECT over HTTP/1.1, to a port that speaks HTTP/1";
 }
 
 impl Reason {

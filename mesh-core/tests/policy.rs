@@ -64,7 +64,10 @@ fn policy() -> impl Strategy<Value = PolicySet> {
 type Question = (Option<SpiffeId>, u16, Option<(Method, String)>);
 
 fn question() -> impl Strategy<Value = Question> {
-    let request = (select(vec![Method::GET, Method::POST]), select(vec!["/a", "/a/x", "/ab", "/b", "/c"]));
+    let request = (
+        select(vec![Method::GET, Method::POST, Method::CONNECT]),
+        select(vec!["/a", "/a/x", "/ab", "/b", "/c"]),
+    );
     (option::of(caller()), select(vec![80_u16, 81, 82]), option::of(request)).prop_map(
         |(source, port, request)| (source, port, request.map(|(method, path)| (method, path.to_owned()))),
     )
@@ -109,6 +112,11 @@ fn reference(policy: &PolicySet, (source, port, request): &Question) -> bool {
     let hit = |rule: &Rule| {
         let scope = match (&rule.scope, request) {
             (Scope::Any, _) => true,
+            (Scope::Http(_), Some((method, _)))
+                if rule.action == Action::Deny && method == Method::CONNECT =>
+            {
+                true
+            }
             (Scope::Http(any_of), Some((method, path))) => any_of.iter().any(|m| fits(m, method, path)),
             (Scope::Http(_), None) => rule.action == Action::Deny,
         };

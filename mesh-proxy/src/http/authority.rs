@@ -12,7 +12,8 @@ use mesh_core::{matching::RequestParts, path, reason::Reason};
 use super::headers::only_host;
 use crate::pool::Wire;
 
-/// The host as it was written: the target's own authority (absolute-form, `:authority`), else the `host` field.
+/// The host as it was written: the target's own authority (absolute-form, authority-form, `:authority`), else the `host`
+/// field. That of CONNECT may leave the port out (RFC 9112 section 3.2.3).
 ///
 /// # Errors
 /// [`Reason::BadRequest`] when there is none, when there are several, or when both exist and differ (RFC 9112 section
@@ -20,10 +21,12 @@ use crate::pool::Wire;
 pub(crate) fn host<B>(request: &Request<B>) -> Result<&str, Reason> {
     let field = only_host(request.headers()).map_err(|()| Reason::BadRequest)?;
     let field = field.map(|value| value.to_str().map_err(|_| Reason::BadRequest)).transpose()?;
+    let same = |target: &Authority, field: &str| {
+        target.as_str().eq_ignore_ascii_case(field)
+            || (request.method() == Method::CONNECT && target.host().eq_ignore_ascii_case(field))
+    };
     match (request.uri().authority(), field) {
-        (Some(target), Some(field)) if !target.as_str().eq_ignore_ascii_case(field) => {
-            Err(Reason::BadRequest)
-        }
+        (Some(target), Some(field)) if !same(target, field) => Err(Reason::BadRequest),
         (Some(target), _) => Ok(target.as_str()),
         (None, Some(field)) if !field.is_empty() => Ok(field),
         (None, _) => Err(Reason::BadRequest),
@@ -109,10 +112,11 @@ pub(crate) fn set_host<B>(request: &mut Request<B>, host: &str) -> Result<(), Re
 /// Writes the head for a connection that speaks `wire`.
 ///
 /// # Errors
-/// [`Reason::BadRequest`] when the host cannot be written there.
+/// [`Reason::BadRequest`] when the host cannot be written there, [`Reason::Unsupported`] for CONNECT over HTTP/2.
 pub(crate) fn write_for<B>(request: &mut Request<B>, wire: Wire) -> Result<(), Reason> {
     let came_as = request.version();
     match wire {
+        _ if request.method() == Method::CONNECT => to_authority_form(request, wire),
         Wire::H1 if came_as == Version::HTTP_2 => {
             join_cookies(request);
             to_origin_form(request)
@@ -137,6 +141,20 @@ fn to_origin_form<B>(request: &mut Request<B>) -> Result<(), Reason> {
         parts.path_and_query = Some(PathAndQuery::from_static("/"));
     }
     *request.uri_mut() = Uri::from_parts(parts).map_err(|_| Reason::BadRequest)?;
+    Ok(())
+}
+
+/// The target of CONNECT stays what it is.
+fn to_authority_form<B>(request: &mut Request<B>, wire: Wire) -> Result<(), Reason> {
+    if wire != Wire::H1 {
+        return Err(Reason::Unsupported);
+    }
+    *request.version_mut() = Version::HTTP_11;
+    // A filter may have named one without a port.
+    let target = request.uri().authority().filter(|target| target.port().is_some());
+    let target = target.ok_or(Reason::BadRequest)?;
+    let host = HeaderValue::from_str(target.as_str()).map_err(|_| Reason::BadRequest)?;
+    request.headers_mut().insert(HOST, host);
     Ok(())
 }
 

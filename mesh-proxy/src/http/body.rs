@@ -92,6 +92,14 @@ impl RequestBody {
         }
     }
 
+    /// As [`on_upgrade`](Self::on_upgrade), for what is soon answered.
+    pub(super) fn on_tunnel(&self) -> OnUpgrade {
+        match &self.inner {
+            Inner::Incoming(incoming) => incoming.on_tunnel(),
+            Inner::Nothing | Inner::Replay(_) => OnUpgrade::never(),
+        }
+    }
+
     /// Passes on what an upstream says before its response.
     pub(crate) fn interim(&self, response: Response<()>) {
         match &self.inner {

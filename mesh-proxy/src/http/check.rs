@@ -19,10 +19,26 @@ pub(crate) fn head<B>(request: &Request<B>) -> Result<(), Reason> {
         _ => is_only_chunked(headers),
     };
     let host = headers.get(HOST).is_none_or(|host| is_host(host.as_bytes()));
-    match good && host && is_target(request.method(), request.uri()) {
+    let target = match *request.method() == Method::CONNECT {
+        true => is_tunnel(request.uri(), headers),
+        false => is_target(request.method(), request.uri()),
+    };
+    match good && host && target {
         true => Ok(()),
         false => Err(Reason::BadRequest),
     }
+}
+
+/// CONNECT names a host and a port, and has no body: what comes behind it is for the other end of the tunnel (RFC 9110
+/// section 9.3.6).
+fn is_tunnel(uri: &Uri, headers: &HeaderMap) -> bool {
+    let authority = uri.authority().filter(|authority| is_host(authority.as_str().as_bytes()));
+    authority.is_some_and(|authority| {
+        !authority.host().is_empty() && authority.port_u16().is_some_and(|port| port > 0)
+    }) && uri.scheme().is_none()
+        && uri.path().is_empty()
+        && !headers.contains_key(CONTENT_LENGTH)
+        && !headers.contains_key(TRANSFER_ENCODING)
 }
 
 /// `chunked` alone, once: what else frames a message is not undone here, and would be lost on the way (RFC 9112 section
@@ -46,9 +62,6 @@ fn is_target(method: &Method, uri: &Uri) -> bool {
         && !is_host(authority.as_str().as_bytes())
     {
         return false;
-    }
-    if method == Method::CONNECT {
-        return uri.authority().is_some();
     }
     match (uri.scheme(), uri.authority()) {
         (Some(scheme), Some(_)) if *scheme == Scheme::HTTP || *scheme == Scheme::HTTPS => {}
@@ -102,10 +115,21 @@ mod tests {
             ("GET", "*", false),
             ("OPTIONS", "*", true),
             ("CONNECT", "catalog:80", true),
+            ("CONNECT", "[::1]:80", true),
             ("CONNECT", "evil@catalog:80", false),
+            ("CONNECT", "catalog", false),
+            ("CONNECT", "catalog:", false),
+            ("CONNECT", "catalog:0", false),
+            ("CONNECT", "catalog:65536", false),
+            ("CONNECT", "http://catalog:80", false),
+            ("CONNECT", "http://catalog:80/a", false),
             ("CONNECT", "/a", false),
+            ("CONNECT", "*", false),
         ] {
             assert_eq!(check(method, uri, Version::HTTP_11, &[]), good, "{method} {uri}");
+        }
+        for field in [("content-length", "0"), ("content-length", "5"), ("transfer-encoding", "chunked")] {
+            assert!(!check("CONNECT", "catalog:80", Version::HTTP_11, &[field]), "{field:?}");
         }
     }
 

@@ -46,7 +46,7 @@ impl Front {
         let edge = self.worker.bare_edge(self.direction, protocol);
         let mut exchange = Exchange::begin(edge, request.method());
         exchange.log_request(&self.worker.access_log, self.direction, None, &request);
-        let to = Audience { trusted: self.trusted, grpc: headers::is_grpc(request.headers()) };
+        let to = Audience { trusted: self.trusted, grpc: headers::wants_grpc(&request) };
         let mut response = refuse(exchange, reason, "", to);
         if !shared {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));

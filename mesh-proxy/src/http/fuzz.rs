@@ -2,6 +2,8 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, header::HOST};
 
+use mesh_core::reason::Reason;
+
 use super::{authority, check, frames::Scanner, h1, headers};
 use crate::{fuzz::Choices, pool::Wire};
 
@@ -21,6 +23,9 @@ pub(crate) fn request(data: &[u8]) {
     assert!(!host.is_empty() && !host.contains(['@', ',', '/', '\\', ' ', '?', '#']), "{host:?}");
     let mut head = authority::copy_head(&head);
     let version = head.version();
+    if head.method() == Method::CONNECT {
+        return tunnel(head, &host);
+    }
     headers::strip(head.headers_mut(), version);
     if normalised {
         let query = head.uri().query().map(str::to_owned);
@@ -31,10 +36,6 @@ pub(crate) fn request(data: &[u8]) {
         let once = head.uri().clone();
         assert_eq!(authority::normalise_path(head.uri_mut()), Ok(()));
         assert_eq!(head.uri(), &once, "what is normal stays");
-    }
-    // Inbound refuses it, outbound makes a tunnel of it.
-    if head.method() == Method::CONNECT {
-        return;
     }
     let decided = authority::parts(head.method(), head.uri(), head.headers());
     let (path, query) = (decided.path.to_owned(), decided.query.map(str::to_owned));
@@ -64,6 +65,28 @@ pub(crate) fn request(data: &[u8]) {
         assert!(same, "{wire:?}: {path:?} became {:?}", next.uri());
         assert_eq!(next.uri().query(), query.as_deref(), "{wire:?}");
     }
+}
+
+/// CONNECT names a host and a port, no path and no body, and is written as it is, to HTTP/1 only.
+fn tunnel(mut head: Request<()>, host: &str) {
+    headers::strip_of_tunnel(head.headers_mut());
+    assert!(head.uri().path().is_empty() && head.uri().query().is_none(), "{head:?}");
+    assert!(head.uri().port_u16().is_some_and(|port| port > 0), "{head:?}");
+    for wire in [Wire::H2, Wire::H1OverH2] {
+        assert_eq!(authority::write_for(&mut authority::copy_head(&head), wire), Err(Reason::Unsupported));
+    }
+    assert_eq!(authority::write_for(&mut head, Wire::H1), Ok(()));
+    let written = h1::fuzz::written(head.method(), head.uri(), head.headers());
+    let next = parse(&written, 0);
+    let read = next.as_ref().map(|next| (next.method(), next.uri(), authority::host(next)));
+    assert!(read.is_some_and(|(method, uri, named)| {
+        method == Method::CONNECT
+            && uri == head.uri()
+            && named.is_ok_and(|named| named.eq_ignore_ascii_case(host))
+    }));
+    let next = next.unwrap_or_default();
+    assert_eq!(check::head(&next), Ok(()), "{next:?}");
+    assert_eq!(next.headers().get_all(HOST).iter().count(), 1);
 }
 
 fn false_target(uri: &Uri) -> bool {
@@ -117,6 +140,7 @@ pub(crate) fn requests() -> Vec<Vec<u8>> {
         "OPTIONS * HTTP/1.1\r\nhost: [::1]:8080\r\n\r\n",
         "POST /?a HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\ncontent-length: 5\r\n\r\n",
         "CONNECT a:80 HTTP/1.1\r\nhost: a:80\r\n\r\n",
+        "CONNECT [::1]:443 HTTP/1.0\r\nproxy-authorization: x\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n",
         "GET http://a?b HTTP/1.1\r\nhost: a\r\ncookie: a=1\r\ncookie: b=2\r\n\r\n",
     ];
     let forms = [b"\0\0", b"\0\x01", b"\x01\0", b"\x02\x01"];

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Version,
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Version,
     header::{
         CONNECTION, CONTENT_LENGTH, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER,
         TRANSFER_ENCODING, UPGRADE,
@@ -71,6 +71,19 @@ pub(crate) fn strip(headers: &mut HeaderMap, version: Version) -> Stripped {
     if seen.mesh {
         stripped.timeout = clock::of_peer(headers);
         strip_mesh(headers);
+    }
+    stripped
+}
+
+/// As [`strip`], of CONNECT to an application that is a proxy itself, or of the response to it: that one is who authenticates
+/// callers as proxies do, and nothing is upgraded.
+pub(crate) fn strip_of_tunnel(headers: &mut HeaderMap) -> Stripped {
+    let own = |(name, _): &(&HeaderName, _)| [PROXY_AUTHENTICATE, PROXY_AUTHORIZATION].contains(name);
+    let kept: Vec<_> =
+        headers.iter().filter(own).map(|(name, value)| (name.clone(), value.clone())).collect();
+    let stripped = strip(headers, Version::HTTP_2);
+    for (name, value) in kept {
+        headers.append(name, value);
     }
     stripped
 }
@@ -192,6 +205,11 @@ pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
         let rest = value.as_bytes().strip_prefix(b"application/grpc");
         rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
     })
+}
+
+/// True when the caller wants answers in the form of gRPC. One that asks for a tunnel does not: those look like success.
+pub(crate) fn wants_grpc<B>(request: &Request<B>) -> bool {
+    is_grpc(request.headers()) && request.method() != Method::CONNECT
 }
 
 /// The only `host` field; Err when there are several (RFC 9112 section 3.2).

@@ -51,6 +51,14 @@ impl Incoming {
             Self::H2(_) | Self::H1(_) => OnUpgrade::never(),
         }
     }
+
+    /// As [`on_upgrade`](Self::on_upgrade), for what is soon answered.
+    pub(super) fn on_tunnel(&self) -> OnUpgrade {
+        match self {
+            Self::Asked(asked) => asked.on_tunnel(),
+            Self::H2(_) | Self::H1(_) => OnUpgrade::never(),
+        }
+    }
 }
 
 /// Why a body does not come to its end.

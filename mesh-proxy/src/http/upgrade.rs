@@ -1,9 +1,11 @@
-//! Connections that stop speaking HTTP (RFC 9110 section 7.8): after 101 both are copied into each other.
+//! Connections that stop speaking HTTP (RFC 9110 sections 7.8 and 9.3.6): after 101, or 2xx to CONNECT, both are copied into
+//! each other.
 
 use std::future::Future;
 
 use http::{Request, Response};
 use mesh_core::{reason::Reason, settings::Timeouts};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
     body::{Incoming, RequestBody, ResponseBody},
@@ -12,7 +14,6 @@ use super::{
 };
 use crate::{
     net::{
-        Prefixed, Stream,
         copy::{Counts, bidirectional},
         is_cut,
         overtime::overtime,
@@ -26,9 +27,15 @@ pub(crate) fn requested(request: &Request<RequestBody>) -> OnUpgrade {
     request.body().on_upgrade()
 }
 
-/// Answers 101 and joins both connections, until they end, `revoked` returns, or they are silent or stand for longer than
-/// `timeouts` allow. The exchange ends with them, and with it `open`: limits hold for them and a drain waits for them, as
-/// for any connection.
+/// The caller's half of a tunnel that stands, or does not, within the time that connecting takes. Until then nothing is read
+/// of what the caller sends into it, be it all that it has to say.
+pub(crate) fn tunnel_requested(request: &Request<RequestBody>) -> OnUpgrade {
+    request.body().on_tunnel()
+}
+
+/// Answers as the upstream did and joins both connections, until they end, `revoked` returns, or they are silent or stand for
+/// longer than `timeouts` allow. The exchange ends with them, and with it `open`: limits hold for them and a drain waits for
+/// them, as for any connection.
 pub(crate) fn join(
     caller: OnUpgrade,
     response: Response<Incoming>,
@@ -43,50 +50,69 @@ pub(crate) fn join(
         Incoming::H1(received) => received.into_stream(),
         Incoming::H2(_) | Incoming::Asked(_) => None,
     };
-    // Dropped half-way, at a drain's end for instance, it is counted all the same.
-    let tunnel = Tunnel {
-        exchange,
-        counts: Counts::default(),
-        reason: Some(Reason::ShuttingDown),
-        _held: (lease, open),
-    };
-    tokio::task::spawn_local(carry(caller, upstream, tunnel, timeouts, revoked));
+    Tunnel::new(exchange, None, (lease, open)).spawn(caller, upstream, timeouts, revoked);
     Response::from_parts(response, ResponseBody::none())
 }
 
-async fn carry(
-    caller: OnUpgrade,
-    upstream: Option<Prefixed<Stream>>,
-    mut tunnel: Tunnel,
-    timeouts: Timeouts,
-    revoked: impl Future<Output = Reason>,
-) {
-    let (Some(mut caller), Some(mut upstream)) = (caller.stream().await, upstream) else {
-        tunnel.reason = Some(Reason::ClientDisconnected);
-        return;
-    };
-    tunnel.reason = tokio::select! {
-        outcome = bidirectional(&mut caller, &mut upstream, &tunnel.counts) => {
-            outcome.err().and_then(|error| {
-                tracing::debug!(%error, "upgraded connection ended");
-                is_cut(&error).then_some(Reason::PeerNotTrusted)
-            })
-        }
-        reason = revoked => Some(reason),
-        reason = overtime(timeouts, &tunnel.counts) => Some(reason),
-    };
-}
-
 /// Two joined connections; counted when dropped, whatever happened.
-struct Tunnel {
+pub(crate) struct Tunnel<H> {
     exchange: Exchange,
     counts: Counts,
     reason: Option<Reason>,
+    /// What it is called when one of them breaks; None: their end.
+    broken: Option<Reason>,
     /// What lives as long.
-    _held: (Lease, Open),
+    _held: H,
 }
 
-impl Drop for Tunnel {
+impl<H: 'static> Tunnel<H> {
+    /// One in which nothing was carried yet.
+    pub(crate) fn new(exchange: Exchange, broken: Option<Reason>, held: H) -> Self {
+        // Dropped half-way, at a drain's end for instance, it is counted all the same.
+        let reason = Some(Reason::ShuttingDown);
+        Self { exchange, counts: Counts::default(), reason, broken, _held: held }
+    }
+
+    /// Carries in a task of its own, once the caller was told that it may speak something else.
+    pub(crate) fn spawn<S>(
+        self,
+        caller: OnUpgrade,
+        upstream: Option<S>,
+        timeouts: Timeouts,
+        revoked: impl Future<Output = Reason> + 'static,
+    ) where
+        S: AsyncRead + AsyncWrite + Unpin + 'static,
+    {
+        tokio::task::spawn_local(self.carry(caller, upstream, timeouts, revoked));
+    }
+
+    async fn carry<S>(
+        mut self,
+        caller: OnUpgrade,
+        upstream: Option<S>,
+        timeouts: Timeouts,
+        revoked: impl Future<Output = Reason>,
+    ) where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let (Some(mut caller), Some(mut upstream)) = (caller.stream().await, upstream) else {
+            self.reason = Some(Reason::ClientDisconnected);
+            return;
+        };
+        self.reason = tokio::select! {
+            outcome = bidirectional(&mut caller, &mut upstream, &self.counts) => {
+                outcome.err().and_then(|error| {
+                    tracing::debug!(%error, "joined connections ended");
+                    if is_cut(&error) { Some(Reason::PeerNotTrusted) } else { self.broken }
+                })
+            }
+            reason = revoked => Some(reason),
+            reason = overtime(timeouts, &self.counts) => Some(reason),
+        };
+    }
+}
+
+impl<H> Drop for Tunnel<H> {
     fn drop(&mut self) {
         self.exchange.request_progress().bytes.set(self.counts.forth.get());
         self.exchange.response_bytes(self.counts.back.get());

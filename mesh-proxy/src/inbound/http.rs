@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::{Request, Response, StatusCode, request::Parts};
+use http::{Method, Request, Response, Version, request::Parts};
 use mesh_core::{
     config::WorkloadConfig, edge::Direction, protocol::Protocol, reason::Reason, settings::Timeouts,
 };
@@ -19,7 +19,7 @@ use crate::{
         body::{Incoming, RequestBody, ResponseBody},
         clock::{self, Clock, within},
         exchange::{Exchange, Held},
-        h1::OnUpgrade,
+        h1::{OnUpgrade, switches},
         h2,
         headers::{self, MESH_CLIENT_ID},
         reply::{Audience, Refusal, refuse},
@@ -87,9 +87,13 @@ pub(super) fn serve_http(callee: Box<Callee>, stream: Stream, http2: bool, wire:
 async fn handle(server: Rc<Server>, mut request: Request<RequestBody>) -> Response<ResponseBody> {
     let trusted = server.callee.caller.is_some();
     let version = request.version();
+    let connect = request.method() == Method::CONNECT;
     // Before anything is decided: what is decided on is what the application sees.
-    let stripped = headers::strip(request.headers_mut(), version);
-    let to = Audience { trusted, grpc: headers::is_grpc(request.headers()) };
+    let stripped = match connect {
+        true => headers::strip_of_tunnel(request.headers_mut()),
+        false => headers::strip(request.headers_mut(), version),
+    };
+    let to = Audience { trusted, grpc: headers::wants_grpc(&request) };
     let Entered { edge, limits } = match server.authorise(&mut request) {
         Ok(entered) => entered,
         Err((edge, reason)) => {
@@ -106,7 +110,7 @@ async fn handle(server: Rc<Server>, mut request: Request<RequestBody>) -> Respon
             Err(refusal) => return refusal.respond(exchange, to),
         }
     }
-    let asked = stripped.upgrade.then(|| Asked::by(&server, &request));
+    let asked = (stripped.upgrade || connect).then(|| Asked::by(&server, &request));
     if authority::is_hostless(&request) {
         authority::name_host(&mut request, server.app.address());
     }
@@ -181,15 +185,17 @@ impl Server {
     fn authorise(&self, request: &mut Request<RequestBody>) -> Result<Entered, (Arc<EdgeStats>, Reason)> {
         let callee = &self.callee;
         let refused = |reason| (callee.undecided(self.seen), reason);
-        if request.method() == http::Method::CONNECT {
-            return Err(refused(Reason::BadRequest));
+        let connect = request.method() == Method::CONNECT;
+        if connect && (request.version() == Version::HTTP_2 || self.wire == Wire::H2) {
+            return Err(refused(Reason::Unsupported));
         }
         if !authority::is_hostless(request) {
             authority::host(request).map_err(refused)?;
         }
         // One configuration for all of it. Listeners stand only once there is one; without one nothing is let in.
         let config = callee.worker.workload().ok_or_else(|| refused(Reason::DiscoveryUnavailable))?;
-        if config.policy.looks_at_paths(callee.port) {
+        // CONNECT has no path.
+        if config.policy.looks_at_paths(callee.port) && !connect {
             authority::normalise_path(request.uri_mut()).map_err(refused)?;
         }
         let parts = authority::parts(request.method(), request.uri(), request.headers());
@@ -201,7 +207,7 @@ impl Server {
     }
 }
 
-/// A request for an upgrade: the caller's half, and what the request was, for policy to decide again.
+/// A request for an upgrade, or for a tunnel through the application: the caller's half, and what the request was, for policy to decide again.
 struct Asked {
     server: Rc<Server>,
     caller: OnUpgrade,
@@ -257,11 +263,15 @@ fn respond(
     clock: Option<Box<Clock>>,
 ) -> Response<ResponseBody> {
     let version = response.version();
-    let stripped = headers::strip(response.headers_mut(), version);
+    let connect = asked.as_ref().is_some_and(|asked| asked.request.method == Method::CONNECT);
+    let stripped = match connect {
+        true => headers::strip_of_tunnel(response.headers_mut()),
+        false => headers::strip(response.headers_mut(), version),
+    };
     exchange.head(response.status(), response.headers());
     exchange.answered();
     match asked {
-        Some(asked) if response.status() == StatusCode::SWITCHING_PROTOCOLS && stripped.upgrade => {
+        Some(asked) if switches(connect, response.status()) && (connect || stripped.upgrade) => {
             let open = Open::count(&asked.server.callee.worker, Direction::Inbound);
             let revoked = ended(asked.server, asked.request);
             // Limits of time are the caller's.

@@ -127,23 +127,28 @@ pub(super) fn refuse(worker: &Worker, peer: PeerAddr, reason: Reason) {
 }
 
 /// Why there is no connection, what is counted, and where it was tried.
-type Refused = Box<(Reason, Arc<EdgeStats>, Option<SocketAddr>)>;
+pub(super) type Refused = Box<(Reason, Arc<EdgeStats>, Option<SocketAddr>)>;
 
 /// The server's side, and what it has said already.
 type Server = (Result<Connected, Refused>, Bytes);
 
 /// A connection to a server.
-struct Connected {
-    stream: Stream,
-    edge: Arc<EdgeStats>,
-    address: SocketAddr,
-    timeouts: Timeouts,
-    held: Held,
+pub(super) struct Connected {
+    /// The connection.
+    pub stream: Stream,
+    /// What is counted.
+    pub edge: Arc<EdgeStats>,
+    /// Where it leads.
+    pub address: SocketAddr,
+    /// How long it may stand and be silent.
+    pub timeouts: Timeouts,
+    /// What it has in use.
+    pub held: Held,
 }
 
 /// What a connection has in use as long as it stands: the load that it puts on an endpoint, and one of the connections
 /// that the Service may have.
-type Held = (Option<Flight>, Option<InUse>);
+pub(super) type Held = (Option<Flight>, Option<InUse>);
 
 impl AsMut<Stream> for Connected {
     fn as_mut(&mut self) -> &mut Stream {
@@ -167,9 +172,14 @@ async fn meet(
     Some((raced.server?, raced.said))
 }
 
-async fn connect(worker: &Rc<Worker>, table: &Table, peer: PeerAddr) -> Result<Connected, Refused> {
+/// Connects to an endpoint for bytes; to others, where one cannot be connected to.
+pub(super) async fn connect(
+    worker: &Rc<Worker>,
+    table: &Table,
+    peer: PeerAddr,
+) -> Result<Connected, Refused> {
     if let Kind::Unknown(text) = table.kind() {
-        tracing::info!(detail = text, "unknown destination of a declared upstream");
+        tracing::info!(detail = text, "unknown destination of a connection for bytes");
     }
     let mut choice = table
         .choose(None, Protocol::Opaque, Some(peer.0.ip()), &[])

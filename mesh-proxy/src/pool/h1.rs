@@ -5,7 +5,7 @@ mod received;
 
 use std::{mem, rc::Rc};
 
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use mesh_core::{protocol::MeshAlpn, reason::Reason, resilience::breaker::Kind};
 
 use self::idle::Connection;
@@ -15,7 +15,7 @@ use super::{Failure, Terms, Upstream};
 use crate::http::{
     body::{Incoming, RequestBody},
     expect::hold_if_expected,
-    h1::{Failed, Io, exchange},
+    h1::{Failed, Io, exchange, switches},
 };
 
 /// Sends on an idle connection, or on a new one.
@@ -26,7 +26,9 @@ pub(super) async fn send(
 ) -> Result<(Response<Incoming>, super::Lease), Failure> {
     let generation = upstream.generation(terms.epoch);
     let opener = hold_if_expected(request);
-    let mut only_fresh = false;
+    // An idle connection may be gone, and who asks for a tunnel is not asked twice.
+    let connect = request.method() == Method::CONNECT;
+    let mut only_fresh = connect;
     loop {
         let idle = if only_fresh { None } else { upstream.h1.take(generation) };
         let (mut connection, fresh) = match idle {
@@ -52,7 +54,8 @@ pub(super) async fn send(
                     let body = mem::replace(request.body_mut(), RequestBody::none());
                     (upload, body)
                 });
-                let response = received::response(upstream, connection, head, left);
+                let switched = switches(connect, head.status);
+                let response = received::response(upstream, connection, head, left, switched);
                 return Ok((response, super::Lease { _stream: None, flight: None, fresh }));
             }
             // The server closed the idle connection while the request was on its way.

@@ -11,7 +11,7 @@ use mesh_core::{
 use mesh_testkit::net::{PATIENCE, eventually};
 
 use crate::{
-    corpus::paths::{ANY, HTTP1, HTTP2, Path},
+    corpus::paths::{ANY, CONNECT, HTTP1, HTTP2, Path},
     frames::{Raw, headers},
     mesh::{Pair, Side},
     raw::{Arrived, Backend, send},
@@ -52,6 +52,12 @@ async fn http1(to: SocketAddr, target: &str) -> String {
     send(to, format!("GET {target} HTTP/1.1\r\nHost: catalog\r\n\r\n").as_bytes()).await
 }
 
+/// Asks for a tunnel, and for what is denied within it.
+async fn tunnel(to: SocketAddr, target: &str, host: &str) -> String {
+    let within = "GET /admin HTTP/1.1\r\nHost: catalog\r\n\r\n";
+    send(to, format!("CONNECT {target} HTTP/1.1\r\nHost: {host}\r\n\r\n{within}").as_bytes()).await
+}
+
 async fn http2(to: SocketAddr, path: &str) -> String {
     let mut raw = Raw::connect(to).await;
     let fields: [(&[u8], &[u8]); 4] = [
@@ -73,6 +79,13 @@ async fn run(to: SocketAddr, judge: &Side, backend: &Backend) {
             if !verdict(*path, &arrived) {
                 failures.push(format!("HTTP/{version} {target}: not {path:?}: {answer:?} {arrived:?}"));
             }
+        }
+    }
+    for (target, host) in CONNECT.iter().flat_map(|target| [(target, *target), (target, "catalog")]) {
+        let answer = tunnel(to, target, host).await;
+        let arrived = backend.take();
+        if !arrived.is_empty() {
+            failures.push(format!("CONNECT {target}, host {host}: {answer:?} {arrived:?}"));
         }
     }
     assert!(failures.is_empty(), "{} of them\n{}", failures.len(), failures.join("\n"));

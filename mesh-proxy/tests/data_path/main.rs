@@ -11,6 +11,8 @@ mod bypass;
 mod callers;
 mod checks;
 mod churn;
+mod connect;
+mod connect_through;
 mod corpus;
 mod drain;
 mod endings;

@@ -41,6 +41,8 @@ pub(super) struct State {
     pub(super) broken: bool,
     /// Whether the caller understands what is said before a response.
     interim: bool,
+    /// The caller may have said all that it has to say before it is answered.
+    patient: bool,
     /// Who gets the connection when it is to speak something else.
     pub(super) upgrade: Option<oneshot::Sender<Prefixed<Stream>>>,
 }
@@ -55,6 +57,7 @@ impl Connection {
                 expects: false,
                 broken: false,
                 interim: false,
+                patient: false,
                 upgrade: None,
             }),
             waiting: Cell::new(None),
@@ -68,6 +71,7 @@ impl Connection {
         let over = state.decoder.is_ended();
         state.expects = expects && !over;
         state.interim = version == Version::HTTP_11;
+        state.patient = false;
         Asked { connection: Rc::clone(self), over }
     }
 
@@ -97,10 +101,13 @@ impl Connection {
     /// it meanwhile is written.
     pub(super) fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut state = self.state.borrow_mut();
-        let State { io, decoder, .. } = &mut *state;
+        let State { io, decoder, patient, .. } = &mut *state;
         let Some(io) = io else { return Poll::Pending };
         if !io.is_flushed() && matches!(io.poll_flush(cx), Poll::Ready(Err(_))) {
             return Poll::Ready(());
+        }
+        if *patient {
+            return Poll::Pending;
         }
         if !decoder.is_ended() {
             // Who reads the body sees it.
@@ -138,6 +145,13 @@ impl Asked {
         let (sender, receiver) = oneshot::channel();
         self.connection.state.borrow_mut().upgrade = Some(sender);
         OnUpgrade(Some(receiver))
+    }
+
+    /// As [`on_upgrade`](Self::on_upgrade), for what is soon answered: what the caller says meanwhile is not looked at, and may
+    /// be all that it has to say.
+    pub(crate) fn on_tunnel(&self) -> OnUpgrade {
+        self.connection.state.borrow_mut().patient = true;
+        self.on_upgrade()
     }
 
     fn end(&mut self) {

@@ -123,6 +123,7 @@ fn response_framing(
     fields: &HeaderMap,
 ) -> Result<Framing, Malformed> {
     let bare = status.is_informational()
+        || switches(method == Method::CONNECT, status)
         || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
         || method == Method::HEAD;
     if bare {
@@ -134,6 +135,12 @@ fn response_framing(
         (Some(true), _) => Ok(Framing::Chunked),
         (Some(false), _) => Ok(Framing::UntilClose),
     }
+}
+
+/// Whether a connection speaks HTTP no more behind a response with this status (RFC 9110 sections 7.8 and 9.3.6); `connect`:
+/// the request was CONNECT.
+pub(crate) fn switches(connect: bool, status: StatusCode) -> bool {
+    status == StatusCode::SWITCHING_PROTOCOLS || (connect && status.is_success())
 }
 
 /// Whether `chunked` is the last of the transfer codings; None: there are none.
@@ -291,6 +298,21 @@ mod tests {
             |status: u16| parse(&format!("HTTP/1.1 {status} X\r\ncontent-length: 5\r\n\r\n"), &Method::GET);
         for status in [101, 103, 204, 304] {
             assert_eq!(bare(status), Ok(Some((status, Framing::Length(0), true))));
+        }
+        for fields in [
+            "",
+            "content-length: 5\r\n",
+            "transfer-encoding: chunked\r\n",
+            "content-length: 5\r\ncontent-length: 6\r\n",
+        ] {
+            let head = |status| format!("HTTP/1.1 {status} X\r\n{fields}\r\n");
+            for status in [200, 201, 299] {
+                assert_eq!(
+                    parse(&head(status), &Method::CONNECT),
+                    Ok(Some((status, Framing::Length(0), true)))
+                );
+            }
+            assert_eq!(parse(&head(407), &Method::CONNECT), parse(&head(407), &Method::GET));
         }
         let old = "HTTP/1.0 200 OK\r\ncontent-length: 1\r\n";
         assert_eq!(parse(&format!("{old}\r\n"), &Method::GET), Ok(Some((200, Framing::Length(1), false))));

@@ -16,7 +16,7 @@ pub(crate) use self::{
     asked::{Asked, OnUpgrade},
     exchange::{Failed, exchange},
     framing::{Decoder, Piece},
-    head::{Malformed, ResponseHead},
+    head::{Malformed, ResponseHead, switches},
     io::Io,
     sending::Sending,
     serve::{Fault, Life, serve},

@@ -19,7 +19,7 @@ use tokio::time::{Sleep, sleep_until, timeout};
 
 use super::{
     asked::Connection,
-    head::{Malformed, one_length, write_response},
+    head::{Malformed, one_length, switches, write_response},
     request::{RequestHead, request},
     sending::{Sending, Stopped},
 };
@@ -71,6 +71,8 @@ enum Next {
 struct Terms {
     version: Version,
     bare: bool,
+    /// It asks for a tunnel. What comes behind it is no request, whatever the answer is.
+    connect: bool,
     keep_alive: bool,
 }
 
@@ -197,6 +199,7 @@ impl Connection {
     {
         let RequestHead { request, framing, keep_alive, expects } = head;
         let (version, bare) = (request.version(), request.method() == Method::HEAD);
+        let connect = request.method() == Method::CONNECT;
         let body = self.begin(framing, expects, version);
         let response = match front.admit(request.map(|()| RequestBody::from(Incoming::Asked(body)))) {
             Err(refused) => *refused,
@@ -212,13 +215,13 @@ impl Connection {
                 }
             }
         };
-        let keep_alive = keep_alive && !life.told.get();
-        self.answer(response, Terms { version, bare, keep_alive }).await
+        let keep_alive = keep_alive && !connect && !life.told.get();
+        self.answer(response, Terms { version, bare, connect, keep_alive }).await
     }
 
     /// Writes an answer, and says what becomes of the connection.
     async fn answer(self: &Rc<Self>, response: Response<ResponseBody>, terms: Terms) -> Next {
-        let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        let switched = switches(terms.connect, response.status());
         let (mut sending, mut body, upgrade, closes) = {
             let mut state = self.state.borrow_mut();
             let upgrade = state.upgrade.take();
@@ -255,8 +258,8 @@ impl Connection {
         }
         match (closes, poll_fn(|cx| self.poll_body_over(cx)).await) {
             (false, true) => Next::Head,
-            (true, true) => Next::Close,
-            (_, false) => Next::CloseUnread,
+            (true, true) if !terms.connect => Next::Close,
+            (true, true) | (_, false) => Next::CloseUnread,
         }
     }
 
@@ -287,7 +290,8 @@ fn begin(
         closes = true;
     }
     let old = terms.version == Version::HTTP_10;
-    let empty = status.is_informational() || status == StatusCode::NO_CONTENT;
+    let switched = switches(terms.connect, status);
+    let empty = status.is_informational() || status == StatusCode::NO_CONTENT || switched;
     let fields = response.headers_mut();
     if empty {
         fields.remove(CONTENT_LENGTH);
@@ -305,7 +309,7 @@ fn begin(
     write_response(out, &response, terms.version);
     if closes {
         out.extend_from_slice(b"connection: close\r\n");
-    } else if old {
+    } else if old && !switched {
         out.extend_from_slice(b"connection: keep-alive\r\n");
     }
     if !nothing && !response.headers().contains_key(CONTENT_LENGTH) && response.body().is_end_stream() {

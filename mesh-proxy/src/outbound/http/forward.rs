@@ -2,7 +2,7 @@
 
 use std::{rc::Rc, sync::Arc, time::Instant};
 
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use mesh_core::{
     edge::Direction,
     protocol::Protocol,
@@ -25,7 +25,7 @@ use crate::{
         body::{RequestBody, ResponseBody},
         clock::{self, Clock, within},
         exchange::Exchange,
-        h1::OnUpgrade,
+        h1::{OnUpgrade, switches},
         headers::{self, MESH_REASON},
         reply::{Audience, Refusal, refuse},
         upgrade,
@@ -52,8 +52,12 @@ pub(super) async fn forward(
         return refuse(exchange, Reason::UnknownDestination, "", to);
     }
     let version = request.version();
+    let connect = request.method() == Method::CONNECT;
     // Before anything is decided: what is decided on is what is sent.
-    let stripped = headers::strip(request.headers_mut(), version);
+    let stripped = match connect {
+        true => headers::strip_of_tunnel(request.headers_mut()),
+        false => headers::strip(request.headers_mut(), version),
+    };
     let rule = match route(table, request, seen) {
         Ok(rule) => rule,
         Err(nowhere) => {
@@ -83,7 +87,7 @@ pub(super) async fn forward(
         Ok(choice) => choice,
         Err(nowhere) => return refuse(exchange, nowhere.reason, "", to),
     };
-    let asked = stripped.upgrade.then(|| upgrade::requested(request));
+    let asked = (stripped.upgrade || connect).then(|| upgrade::requested(request));
     request.body_mut().count_for(&mut exchange);
     if let Some(rule) = plan.filter(|plan| plan.mirrors && asked.is_none()).and_then(|_| table.route(rule)) {
         for filters in rule.filters_towards(Some(choice.backend)) {
@@ -96,7 +100,7 @@ pub(super) async fn forward(
     match send(&call, choice, request, &mut exchange, shaped.clock.as_deref_mut()).await {
         Ok(answer) => {
             let timeouts = || plan.map(|plan| plan.timeouts).unwrap_or_default();
-            let asked = asked.map(|asked| (asked, worker, timeouts()));
+            let asked = asked.map(|caller| Asked { caller, connect, worker, timeouts: timeouts() });
             let rule = plan.filter(|plan| plan.filters).and_then(|_| table.route(rule));
             respond(answer, asked, exchange, shaped, rule)
         }
@@ -106,7 +110,8 @@ pub(super) async fn forward(
 
 /// Finds the rule of a request, in the one reading of its path when a route looks at paths.
 fn route(table: &Table, request: &mut Request<RequestBody>, seen: Protocol) -> Result<usize, Box<Nowhere>> {
-    if table.looks_at_paths() {
+    // CONNECT has no path: it follows rules that want none, or every one.
+    if table.looks_at_paths() && request.method() != Method::CONNECT {
         let ambiguous = |reason| Box::new(Nowhere { reason, edge: table.edge(seen) });
         authority::normalise_path(request.uri_mut()).map_err(ambiguous)?;
     }
@@ -214,16 +219,28 @@ async fn inject(fault: &Fault, clock: Option<&mut Clock>) -> Result<(), Early> {
     }))
 }
 
+/// A request for an upgrade, or for a tunnel through the application.
+struct Asked<'a> {
+    caller: OnUpgrade,
+    connect: bool,
+    worker: &'a Rc<Worker>,
+    timeouts: Timeouts,
+}
+
 fn respond(
     answer: Answer,
-    asked: Option<(OnUpgrade, &Rc<Worker>, Timeouts)>,
+    asked: Option<Asked<'_>>,
     mut exchange: Exchange,
     shaped: Shaped,
     filtered_by: Option<&RouteRule>,
 ) -> Response<ResponseBody> {
     let Answer { mut response, lease, reason, backend } = answer;
     let version = response.version();
-    let stripped = headers::strip(response.headers_mut(), version);
+    let connect = asked.as_ref().is_some_and(|asked| asked.connect);
+    let stripped = match connect {
+        true => headers::strip_of_tunnel(response.headers_mut()),
+        false => headers::strip(response.headers_mut(), version),
+    };
     exchange.head(response.status(), response.headers());
     if let Some(reason) = reason {
         exchange.because(reason);
@@ -235,8 +252,8 @@ fn respond(
         }
     }
     match asked {
-        Some((caller, worker, timeouts))
-            if response.status() == StatusCode::SWITCHING_PROTOCOLS && stripped.upgrade =>
+        Some(Asked { caller, worker, timeouts, .. })
+            if switches(connect, response.status()) && (connect || stripped.upgrade) =>
         {
             let open = Open::count(worker, Direction::Outbound);
             // Policy is the other side's.

@@ -4,6 +4,7 @@ mod attempt;
 mod filters;
 mod forward;
 mod mirror;
+mod tunnel;
 
 use std::{cell::RefCell, net::SocketAddr, rc::Rc};
 
@@ -88,8 +89,12 @@ pub(super) async fn serve_http(
 
 async fn handle(caller: Rc<Caller>, mut request: Request<RequestBody>) -> Response<ResponseBody> {
     let worker = &caller.worker;
+    if request.method() == Method::CONNECT && caller.fixed.is_none() {
+        // In a box: rare, and it would otherwise be part of every request's future.
+        return Box::pin(tunnel::open(Rc::clone(&caller), request)).await;
+    }
     let seen = if request.version() == Version::HTTP_2 { Protocol::Http2 } else { Protocol::Http1 };
-    let to = Audience { trusted: true, grpc: headers::is_grpc(request.headers()) };
+    let to = Audience { trusted: true, grpc: headers::wants_grpc(&request) };
     if let Some((_, address)) = &caller.fixed
         && authority::is_hostless(&request)
     {
@@ -125,9 +130,8 @@ impl Caller {
 
     /// The destination that a request names.
     fn destination(&self, request: &Request<RequestBody>) -> Result<Rc<Destination>, Refusal> {
-        if request.method() == Method::CONNECT {
-            let detail = "CONNECT is not carried: declare a TCP upstream instead".to_owned();
-            return Err(Refusal { reason: Reason::BadRequest, detail });
+        if request.method() == Method::CONNECT && request.version() == Version::HTTP_2 {
+            return Err(Reason::Unsupported.into());
         }
         let host = authority::host(request);
         if let Some((fixed, _)) = &self.fixed {

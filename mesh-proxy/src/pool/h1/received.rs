@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Response, StatusCode};
+use http::Response;
 use http_body::{Body, Frame, SizeHint};
 
 use super::idle::Connection;
@@ -53,12 +53,14 @@ pub(crate) struct Received {
     keep_alive: bool,
 }
 
-/// Makes the response of which the head came. What is left of the request goes on being sent.
+/// Makes the response of which the head came. What is left of the request goes on being sent. `switched`: the connection
+/// speaks HTTP no more.
 pub(super) fn response(
     upstream: &Rc<Upstream>,
     connection: Box<Connection>,
     head: ResponseHead,
     left: Option<(Sending, RequestBody)>,
+    switched: bool,
 ) -> Response<Incoming> {
     let held = Rc::new(Held {
         upstream: Rc::clone(upstream),
@@ -72,7 +74,7 @@ pub(super) fn response(
     }
     let mut received =
         Received { held: Some(held), decoder: Decoder::new(head.framing), keep_alive: head.keep_alive };
-    if head.status != StatusCode::SWITCHING_PROTOCOLS {
+    if !switched {
         received.release_at_end();
     }
     let mut response = Response::new(Incoming::H1(received));

@@ -115,6 +115,24 @@ pub(crate) const HTTP1: &[(&str, Path)] = &[
     ("http://catalog/public", Passes("/public")),
 ];
 
+/// Targets of CONNECT: nothing gets through a tunnel either.
+pub(crate) const CONNECT: &[&str] = &[
+    "catalog:80",
+    "catalog:8080",
+    "catalog:80/admin",
+    "catalog:80?/admin",
+    "admin:80",
+    "/admin",
+    "/public",
+    "/",
+    "*",
+    "http://catalog/admin",
+    "http://catalog:80/public/../admin",
+    "catalog:80@catalog:80",
+    "127.0.0.1:80",
+    "[::1]:80",
+];
+
 /// `:path` values of HTTP/2 alone.
 pub(crate) const HTTP2: &[(&str, Path)] = &[
     ("admin", Denied),

@@ -94,5 +94,14 @@ pub(crate) const CASES: &[Case] = &[
     ("a pseudo field in the trailers", and!(), b"hello", &[(b":path", b"/smuggled")], Once(b"hello")),
     ("framing in the trailers", and!(), b"hello", &[(b"transfer-encoding", b"chunked")], Refused),
     ("a line in the trailers", and!(), b"hello", &[(b"x", b"1\r\n\r\nGET /smuggled HTTP/1.1")], Refused),
+    ("CONNECT", &[(b":method", b"CONNECT"), (b":authority", b"catalog:80")], b"GET /smuggled", &[], Refused),
+    ("CONNECT with a path", &[(b":method", b"CONNECT"), SCHEME, HOST, PATH], b"", &[], Refused),
+    (
+        "CONNECT with a protocol",
+        &[(b":method", b"CONNECT"), SCHEME, HOST, PATH, (b":protocol", b"websocket")],
+        b"",
+        &[],
+        Refused,
+    ),
     ("a protocol without CONNECT", and!((b":protocol", b"websocket")), b"", &[], Refused),
 ];
