@@ -207,7 +207,8 @@ impl Server {
     }
 }
 
-/// A request for an upgrade, or for a tunnel through the application: the caller's half, and what the request was, for policy to decide again.
+/// A request for an upgrade, or for a tunnel through the application: the caller's half, and what the request was, for
+/// policy to decide again.
 struct Asked {
     server: Rc<Server>,
     caller: OnUpgrade,
