@@ -23,6 +23,7 @@ pub(super) struct Frame {
     kind: u8,
     flags: u8,
     length: u32,
+    stream: u32,
     /// The error of RST_STREAM and GOAWAY.
     error: u32,
 }
@@ -75,13 +76,21 @@ impl Scanner {
     }
 
     fn frame(&self) -> Frame {
-        let [a, b, c, kind, flags, _, _, _, _, p0, p1, p2, p3, p4, p5, p6, p7] = self.head;
+        let [a, b, c, kind, flags, s0, s1, s2, s3, p0, p1, p2, p3, p4, p5, p6, p7] = self.head;
         let error = match kind {
             RST_STREAM => u32::from_be_bytes([p0, p1, p2, p3]),
             GOAWAY => u32::from_be_bytes([p4, p5, p6, p7]),
             _ => 0,
         };
-        Frame { kind, flags, length: u32::from_be_bytes([0, a, b, c]), error }
+        let (length, stream) = (u32::from_be_bytes([0, a, b, c]), u32::from_be_bytes([s0, s1, s2, s3]));
+        Frame { kind, flags, length, stream, error }
+    }
+}
+
+impl Frame {
+    /// The stream that it begins, or that it ends with trailers. None: it does neither.
+    pub(super) fn head_of(self) -> Option<u32> {
+        (self.kind == HEADERS).then_some(self.stream)
     }
 }
 
@@ -169,6 +178,13 @@ mod tests {
         [&length[1..], &[kind, flags, 0, 0, 0, 1], payload].concat()
     }
 
+    #[test]
+    fn heads_tell_their_streams() {
+        let seen = frames(&[&bytes(HEADERS, 0, b"x"), &bytes(DATA, 0, b"x")], 0);
+        let heads: Vec<_> = seen.into_iter().map(Frame::head_of).collect();
+        assert_eq!(heads, [Some(1), None]);
+    }
+
     fn frames(parts: &[&[u8]], skip: u32) -> Vec<Frame> {
         let (mut scanner, mut seen) = (Scanner::after(skip), Vec::new());
         for part in parts {
@@ -209,14 +225,14 @@ mod tests {
         let complaints = [0, 1, 9, 11].map(|error| to_server(error).and_then(complaint));
         let broken = Some(Reason::UpstreamProtocolError);
         assert_eq!(complaints, [None, broken, broken, limit]);
-        let reset = Frame { kind: RST_STREAM, flags: 0, length: 4, error: 1 };
+        let reset = Frame { kind: RST_STREAM, flags: 0, length: 4, stream: 1, error: 1 };
         assert_eq!(complaint(reset), None, "its request tells");
     }
 
     #[test]
     fn answers_and_time_earn_what_is_spent() {
         let start = Instant::now();
-        let frame = |kind, length| Frame { kind, flags: 0, length, error: 0 };
+        let frame = |kind, length| Frame { kind, flags: 0, length, stream: 1, error: 0 };
         let mut budget = Budget::new(start);
         let spent = |budget: &mut Budget, kind, at| {
             (0..100_000).take_while(|_| budget.came(frame(kind, 0), || at)).count()

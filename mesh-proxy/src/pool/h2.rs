@@ -53,6 +53,8 @@ struct State {
     closed: Cell<bool>,
     /// One of the connections that a Service may have in use; not while there are no streams.
     counted: Cell<Option<Counted>>,
+    /// The newest stream of whose head the server may have got something.
+    opened: Rc<Cell<u32>>,
 }
 
 impl Connection {
@@ -146,7 +148,7 @@ pub(super) async fn send(
         };
         drop(connection);
         let head = terms.take_head(request);
-        let response = exchange(sender, head, request.body_mut(), opener.as_ref()).await?;
+        let response = exchange(sender, head, request.body_mut(), opener.as_ref(), &lease.0.opened).await?;
         return Ok((response, super::Lease { _stream: Some(lease), flight: None, fresh }));
     }
     Err(Failure::unsent(Reason::UpstreamReset))
@@ -167,7 +169,9 @@ async fn open(
         return Ok((connection, false));
     }
     let counted = terms.take(Kind::Connections)?;
-    let io = Io::dialled(upstream.connect(wire.alpn(), terms).await?, upstream.refusals.clone());
+    let opened = Rc::<Cell<u32>>::default();
+    let stream = upstream.connect(wire.alpn(), terms).await?;
+    let io = Io::dialled(stream, upstream.refusals.clone(), &opened);
     let mut builder = Builder::new();
     builder
         .initial_max_send_streams(FIRST_STREAMS)
@@ -180,7 +184,7 @@ async fn open(
     // It only writes, which cannot block yet.
     let (sender, mut connection) =
         builder.handshake(io.clone()).await.map_err(|_| Reason::UpstreamConnectFailed)?;
-    let state = Rc::new(State { counted: Cell::new(counted), ..State::default() });
+    let state = Rc::new(State { counted: Cell::new(counted), opened, ..State::default() });
     let keep = KeepAlive::new(connection.ping_pong());
     let mut driver = Driver { connection, io, keep, state: Rc::clone(&state) };
     tokio::task::spawn_local(async move {

@@ -130,7 +130,8 @@ pub(crate) struct Failure {
     pub reason: Reason,
     /// Nothing of the request was sent, and it is whole: it may go elsewhere.
     pub unsent: bool,
-    /// The peer said that it did not look at the request (RFC 9113 sections 6.8 and 8.7).
+    /// The peer did not look at the request: it said so (RFC 9113 sections 6.8 and 8.7), or the connection ended before
+    /// anything of it was sent.
     pub refused: bool,
 }
 

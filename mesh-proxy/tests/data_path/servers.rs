@@ -22,15 +22,21 @@ use mesh_core::{
     route::ServiceRoutes,
     settings::{BackendSettings, Balance, CallSettings, Retry, RetryOn},
 };
-use mesh_testkit::{app::HttpApp, client::Connection, net::fresh_addr, serve::Served};
+use mesh_testkit::{
+    app::HttpApp,
+    client::Connection,
+    net::{PATIENCE, fresh_addr, until},
+    serve::Served,
+};
 use socket2::SockRef;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
+    sync::Notify,
 };
 
 use crate::{
-    frames::{GOAWAY, RST_STREAM, Raw, frame},
+    frames::{ACK, DATA, END_STREAM, Field, GOAWAY, HEADERS, RST_STREAM, Raw, SETTINGS, frame, headers},
     mesh::{Mesh, Side, endpoint, reason, route_to, serves},
 };
 
@@ -219,6 +225,70 @@ async fn what_a_server_did_not_look_at_goes_elsewhere() {
             }
         }
     }
+}
+
+/// A server that takes one request at a time and does not answer it. Told to, it breaks the connection.
+async fn one_at_a_time(seen: &Arc<AtomicU64>, broken: &Arc<Notify>) -> Served {
+    let (seen, broken) = (Arc::clone(seen), Arc::clone(broken));
+    Served::start(fresh_addr(0), move |stream, _| {
+        let (seen, broken) = (Arc::clone(&seen), Arc::clone(&broken));
+        async move {
+            // MAX_CONCURRENT_STREAMS.
+            let Some(mut raw) = Raw::accepted(stream, &[0, 3, 0, 0, 0, 1]).await else { return };
+            let (mut heads, mut heard) = (0, false);
+            loop {
+                tokio::select! {
+                    next = raw.next() => match next {
+                        Some((SETTINGS, 0, ..)) => {
+                            let _ = raw.stream.write_all(&frame(SETTINGS, ACK, 0, &[])).await;
+                        }
+                        Some((SETTINGS, ..)) => heard = true,
+                        Some((HEADERS, ..)) => heads += 1,
+                        Some(_) => {}
+                        None => return,
+                    },
+                    () = broken.notified() => return break_off(&raw.stream),
+                }
+                // Only once its settings hold does a request count.
+                if heard {
+                    seen.fetch_add(std::mem::take(&mut heads), SeqCst);
+                }
+            }
+        }
+    })
+    .await
+}
+
+/// What waits for its turn on a connection that breaks was not sent, whatever nobody says of it.
+#[tokio::test]
+async fn what_waits_for_a_stream_goes_elsewhere() {
+    let (seen, broken) = (Arc::<AtomicU64>::default(), Arc::<Notify>::default());
+    let app = one_at_a_time(&seen, &broken).await;
+    let two = Two::start(Protocol::Http2, app.address(), Way::Unsecured, |_| ()).await;
+    let held = loop {
+        let (mut connection, request) = (two.connect().await, two.request(&Method::POST));
+        let call = tokio::spawn(async move { connection.send(request).await.unwrap() });
+        until("it is answered or held", || call.is_finished() || seen.load(SeqCst) == 1).await;
+        if seen.load(SeqCst) == 1 {
+            break call;
+        }
+    };
+    let before = two.good.requests();
+    // One after the other, on one connection: for the good one, the bad one, and so on. The last one is for the good one.
+    let mut raw = Raw::connect(two.client.proxy.addresses().outbound).await;
+    let post: [Field<'_>; 4] =
+        [(b":method", b"POST"), (b":scheme", b"http"), (b":authority", b"catalog"), (b":path", b"/?echo")];
+    let streams = [1, 3, 5, 7, 9];
+    let calls = streams.map(|n| [headers(n, false, &post), frame(DATA, END_STREAM, n, b"body")].concat());
+    assert!(raw.send(&calls.concat(), PATIENCE).await);
+    until("the good one has its own", || two.good.requests() == before + 3).await;
+    broken.notify_one();
+    until("it has the others too", || two.good.requests() == before + 5).await;
+    let told = held.await.unwrap();
+    let told = (told.status(), reason(&told));
+    assert_eq!(told, (StatusCode::BAD_GATEWAY, Some(Reason::UpstreamReset)), "that one was sent");
+    two.client.counted(&["workload=\"shop/good\"", "status=\"2xx\""], before + 5).await;
+    assert_eq!((seen.load(SeqCst), two.retries().await), (1, 2));
 }
 
 fn again_when_reset(routes: &mut ServiceRoutes) {

@@ -56,8 +56,8 @@ struct Wire {
     from: Scanner,
     to: Scanner,
     budget: Budget,
-    /// This side called.
-    dialled: bool,
+    /// The newest stream whose head was taken to be sent; None: the peer called.
+    opened: Option<Rc<Cell<u32>>>,
     /// Where what is refused is counted.
     refusals: Refusals,
 }
@@ -65,20 +65,21 @@ struct Wire {
 impl Io {
     /// A connection on which a peer calls; its preface was not read yet.
     pub(super) fn accepted(stream: Stream, refusals: Refusals) -> Self {
-        Self::new(stream, false, refusals)
+        Self::new(stream, None, refusals)
     }
 
-    /// A connection on which this side calls.
-    pub(crate) fn dialled(stream: Stream, refusals: Refusals) -> Self {
-        Self::new(stream, true, refusals)
+    /// A connection on which this side calls. `opened` is from then on the newest stream of whose head the peer may have
+    /// got something.
+    pub(crate) fn dialled(stream: Stream, refusals: Refusals, opened: &Rc<Cell<u32>>) -> Self {
+        Self::new(stream, Some(Rc::clone(opened)), refusals)
     }
 
-    fn new(stream: Stream, dialled: bool, refusals: Refusals) -> Self {
+    fn new(stream: Stream, opened: Option<Rc<Cell<u32>>>, refusals: Refusals) -> Self {
         let (preface, none) = (Scanner::after(PREFACE.len() as u32), Scanner::default());
-        let (from, to) = if dialled { (none, preface) } else { (preface, none) };
+        let (from, to) = if opened.is_some() { (none, preface) } else { (preface, none) };
         let budget = Budget::new(Instant::now());
         let (out, written, dirty) = (Vec::new(), 0, false);
-        let wire = Wire { stream, out, written, dirty, from, to, budget, dialled, refusals };
+        let wire = Wire { stream, out, written, dirty, from, to, budget, opened, refusals };
         Self(Rc::new(Shared { wire: RefCell::new(wire), heard: Cell::new(false), dry: Cell::new(false) }))
     }
 
@@ -115,10 +116,17 @@ impl Wire {
 
     /// Notes what is sent.
     fn goes(&mut self, bytes: &[u8]) {
-        let Self { to, budget, dialled, refusals, .. } = self;
+        let Self { to, budget, opened, refusals, .. } = self;
         to.scan(bytes, |frame| {
             budget.sent(frame);
-            if let Some(reason) = if *dialled { complaint(frame) } else { refusal(frame) } {
+            let refused = match opened {
+                Some(opened) => {
+                    opened.set(frame.head_of().unwrap_or_default().max(opened.get()));
+                    complaint(frame)
+                }
+                None => refusal(frame),
+            };
+            if let Some(reason) = refused {
                 refusals.count(reason);
             }
         });
@@ -156,7 +164,12 @@ impl Wire {
             let used = all.iter_mut().zip(pieces).map(|(place, piece)| *place = piece).count();
             let pieces = all.get(..used).unwrap_or_default();
             self.dirty = true;
-            let count = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, pieces))?;
+            let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, pieces));
+            if let (Err(_), Some(opened)) = (&written, &self.opened) {
+                // Nobody knows how much of it was.
+                opened.set(u32::MAX);
+            }
+            let count = written?;
             if count == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }

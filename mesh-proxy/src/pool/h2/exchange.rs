@@ -1,6 +1,7 @@
 //! One request in a stream of its own, and the head of its response.
 
 use std::{
+    cell::Cell,
     future::{Future as _, poll_fn},
     mem,
     pin::Pin,
@@ -24,18 +25,26 @@ use crate::{
 };
 
 /// Sends a request and waits for its response; what is said before it goes to the caller. What is not sent of the body by
-/// then goes on being sent, unless the upstream was to ask for it. A body of which there is nothing to send stays.
+/// then goes on being sent, unless the upstream was to ask for it. A body of which there is nothing to send stays. `opened` is
+/// the newest stream of whose head the peer may have got something.
 pub(super) async fn exchange(
     mut sender: SendRequest<Bytes>,
     head: Request<()>,
     body: &mut RequestBody,
     opener: Option<&Opener>,
+    opened: &Cell<u32>,
 ) -> Result<Response<Incoming>, Failure> {
     let ended = body.is_end_stream();
     let sent = sender.send_request(head, ended);
     drop(sender);
     let (mut responding, stream) = sent.map_err(|error| failure(&error))?;
     let mut upload = (!ended).then(|| Pump::new(stream, mem::replace(body, RequestBody::none())));
+    let id = u32::from(responding.stream_id());
+    // It may have waited for its turn, or for the connection's task, until that broke.
+    let failed = |error| {
+        let failure = failure(&error);
+        Failure { refused: failure.refused || id > opened.get(), ..failure }
+    };
     let (mut sending, mut interims) = (!ended, Interims::default());
     let response = poll_fn(|cx| {
         loop {
@@ -50,7 +59,7 @@ pub(super) async fn exchange(
             }
             // Asking for the response would pass over what is said before it.
             let Some(Ok(said)) = ready!(responding.poll_informational(cx)) else {
-                return Pin::new(&mut responding).poll(cx).map_err(|error| failure(&error));
+                return Pin::new(&mut responding).poll(cx).map_err(failed);
             };
             if !is_interim(said.status()) || !interims.came() {
                 return Poll::Ready(Err(Failure::broken(Reason::UpstreamProtocolError)));
