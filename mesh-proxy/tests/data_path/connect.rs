@@ -112,6 +112,24 @@ async fn what_comes_behind_the_head_is_carried() {
     assert_eq!(pair.server.requests(&["protocol=\"http\""]).await, 0);
 }
 
+/// A caller that has said all before its tunnel stands is not gone.
+#[tokio::test]
+async fn a_caller_may_be_done_before_its_tunnel_stands() {
+    let app = TcpApp::start(fresh_addr(0)).await;
+    let pair = Pair::start(Protocol::Opaque, app.address(), |o| o.discovery_wait = "30s".to_owned()).await;
+    let mut stream = TcpStream::connect(outbound(&pair)).await.unwrap();
+    stream.write_all(b"CONNECT later:80 HTTP/1.1\r\nHost: later\r\n\r\nhello").await.unwrap();
+    stream.shutdown().await.unwrap();
+    let one = || async { (pair.client.metric("mesh_connections_active", &[]).await == 1).then_some(()) };
+    eventually(PATIENCE, "the connection is taken", one).await;
+    let routes = route_to(&pair.service, Protocol::Opaque, &[(&pair.service, 1)]);
+    pair.mesh.controller.set_host("later:80", Destination::Service(routes));
+    let (head, got) = read_head(&mut stream).await;
+    assert_eq!(head, OPEN);
+    assert_eq!(rest(&mut stream, got).await, b"hello");
+    pair.client.counted(&["protocol=\"tcp\"", "reason=\"\""], 1).await;
+}
+
 /// Each side may say all that it has to say, and go on to listen.
 #[tokio::test]
 async fn each_half_closes_for_itself() {
