@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result, bail};
 
 use crate::stages::Stages;
-use crate::{fuzz, tidy, workspace};
+use crate::{fuzz, soak, tidy, workspace};
 
 /// How long each fuzz target is run.
 const FUZZ_SECONDS: u32 = 1;
@@ -55,9 +55,12 @@ fn run_stages(args: &Args, stages: &mut Stages) -> Result<Counts> {
         bail!("no test ran: does anything match `{}`?", args.args.join(" "));
     }
     if args.ci {
+        stages.run("soak", soak::smoke_apart)?;
         stages.run("fuzz", || fuzz::all(FUZZ_SECONDS))?;
     } else {
-        stages.leave_out("fuzz targets: run with --ci, or `cargo xtask fuzz`".to_owned());
+        stages.leave_out(
+            "fuzz targets and the soak: run with --ci, or `cargo xtask fuzz` and `soak --smoke`".to_owned(),
+        );
     }
     Ok(counts)
 }

@@ -65,7 +65,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let target = workspace::target_directory()?;
     build()?;
     let peers = peers::find(&target, args.require_peers)?;
-    let places = Places { folder: target.join("bench"), target, profile: "dist" };
+    let places = Places { folder: target.join("bench"), target, profile: "dist", others: "release" };
     // Of an earlier run: its certificates, data and logs.
     let _ = std::fs::remove_dir_all(&places.folder);
     std::fs::create_dir_all(&places.folder)

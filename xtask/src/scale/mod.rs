@@ -81,7 +81,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let (plan, profile) = if args.smoke { (SMOKE, "release") } else { (FULL, "dist") };
     let target = workspace::target_directory()?;
     build(profile)?;
-    let places = Places { folder: target.join("scale"), target, profile };
+    let places = Places { folder: target.join("scale"), target, profile, others: "release" };
     let case = Case { plan: &plan, places: &places, load: places.target.join("release").join("load") };
     let mut sides = Vec::new();
     for measure in [Case::outbound_http, Case::inbound_http, Case::opaque] {

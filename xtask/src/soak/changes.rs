@@ -1,4 +1,4 @@
-//! Changes of the mesh under load, by its source files: each second an endpoint comes or goes, and a route changes.
+//! Changes of the mesh under load, by its source files: every 100 ms an endpoint comes or goes, and a route changes.
 
 use std::path::Path;
 use std::thread::{Scope, ScopedJoinHandle, sleep};
@@ -10,7 +10,7 @@ use crate::bench::arrange::{Places, mesh};
 use crate::bench::client::Application;
 
 /// Time between two changes.
-const EVERY: Duration = Duration::from_secs(1);
+const EVERY: Duration = Duration::from_millis(100);
 /// How long before the end the last one is.
 const QUIET: Duration = Duration::from_secs(2);
 

@@ -8,6 +8,7 @@ mod growth;
 mod report;
 
 use std::path::Path;
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -22,6 +23,8 @@ use crate::bench::process::Process;
 use crate::scale::{build, empty};
 use crate::workspace;
 
+/// How long the short one takes.
+const SMOKE: Duration = Duration::from_secs(15);
 /// The second server's proxy.
 const SECOND: &str = "127.9.0.5";
 
@@ -31,7 +34,8 @@ pub(crate) struct Args {
     /// How long.
     #[arg(long, default_value_t = 10.0)]
     minutes: f64,
-    /// Half a minute with the release profile: nothing may fail, but growth is only reported.
+    /// A quarter of a minute with what `cargo build` makes: nothing may fail, but growth is only reported. Part of
+    /// `cargo xtask test --ci`.
     #[arg(long, conflicts_with_all = ["minutes", "save"])]
     smoke: bool,
     /// Also write the results into docs/scale.md.
@@ -65,27 +69,47 @@ struct Soaked {
 /// Runs, prints, and fails if something failed or grew.
 pub(crate) fn run(args: &Args) -> Result<()> {
     ensure!(Path::new("/proc/self/status").exists(), "memory is read from /proc: run it on Linux");
-    let profile = if args.smoke { "release" } else { "dist" };
-    let took =
-        if args.smoke { Duration::from_secs(30) } else { Duration::from_secs_f64(args.minutes * 60.0) };
+    if args.smoke {
+        return smoke();
+    }
     let target = workspace::target_directory()?;
-    build(profile)?;
-    let places = Places { folder: target.join("soak"), target, profile };
-    empty(&places.folder)?;
-    let soaked = soak(&places, took)?;
+    build("dist")?;
+    let places = Places { folder: target.join("soak"), target, profile: "dist", others: "release" };
+    let took = Duration::from_secs_f64(args.minutes * 60.0);
+    // Ten lives of certificates, for which proxies ask at half of each.
+    let soaked = soak(&places, took, (took / 10).max(Duration::from_secs(20)))?;
     println!("{}", report::table(&soaked));
     if args.save {
         report::save(&soaked)?;
     }
-    report::conclude(&soaked, !args.smoke)
+    report::conclude(&soaked, true)
 }
 
-fn soak(places: &Places, took: Duration) -> Result<Soaked> {
-    let load = places.target.join("release").join("load");
+/// The short one in a network of its own, for its addresses are the bench's, too. Needs root.
+pub(crate) fn smoke_apart() -> Result<()> {
+    let own = std::env::current_exe().context("this program is not known")?;
+    let mut apart = Command::new("unshare");
+    apart.args(["--net", "sh", "-c", "ip link set lo up && exec \"$0\" soak --smoke"]).arg(own);
+    workspace::status(&mut apart)
+}
+
+/// The same, short and with the binaries that tests use.
+fn smoke() -> Result<()> {
+    let target = workspace::target_directory()?;
+    workspace::status(&mut workspace::cargo(["build", "--workspace", "--bins", "--locked"]))?;
+    let places = Places { folder: target.join("soak"), target, profile: "debug", others: "debug" };
+    // The shortest life that there is: certificates change about every second.
+    let soaked = soak(&places, SMOKE, Duration::from_secs(10))?;
+    println!("{}", report::table(&soaked));
+    report::conclude(&soaked, false)
+}
+
+fn soak(places: &Places, took: Duration, lifetime: Duration) -> Result<Soaked> {
+    empty(&places.folder)?;
+    let load = places.target.join(places.others).join("load");
     let application = Application::start(&load)?;
     changes::prepare(places, &application)?;
-    // Ten lives of certificates, for which proxies ask at half of each.
-    let lifetime = format!("{}s", (took.as_secs() / 10).max(20));
+    let lifetime = format!("{}s", lifetime.as_secs());
     let controller = mesh::control(places, &application, &["--leaf-lifetime", &lifetime])?;
     let processes = [
         ("controller", controller),
@@ -141,7 +165,7 @@ fn kinds() -> Vec<Kind> {
         ),
         kind("gRPC, unary", Protocol::Grpc, Load::Calls { bytes: 1024, calls: 2 }, 8, ["0.02", "100"]),
         // A stream may outlive its peer's certificate by ten seconds.
-        kind("gRPC, streaming", Protocol::Grpc, Load::Streams { bytes: 64 }, 8, ["0.02", "250"]),
+        kind("gRPC, streaming", Protocol::Grpc, Load::Streams { bytes: 64 }, 8, ["0.02", "100"]),
         kind("opaque, a connection each", Protocol::Tcp, Load::Connect, 4, ["0.05", "0"]),
     ]
 }

@@ -53,7 +53,7 @@ pub(crate) fn control(places: &Places, application: &Application, args: &[&str])
     let (source, data) = (source(places), data(places));
     std::fs::create_dir_all(&source).context("cannot make the mesh's folder")?;
     write(&source, "mesh.yaml", MESH, Some(application))?;
-    let mut command = Command::new(places.target.join("release").join("mesh-controller"));
+    let mut command = Command::new(places.target.join(places.others).join("mesh-controller"));
     command.arg("run").arg("--source").arg(&source).arg("--data-dir").arg(&data);
     command.args(["--listen", "127.9.0.1:0", "--view", "127.9.0.1:0", "--health", "127.9.0.1:0"]);
     command.args(args);

@@ -95,6 +95,8 @@ pub(crate) struct Places {
     pub(crate) target: PathBuf,
     /// The profile that our proxies are built with.
     pub(crate) profile: &'static str,
+    /// The profile that all else is built with.
+    pub(crate) others: &'static str,
     /// For what the bench writes, empty at its start.
     pub(crate) folder: PathBuf,
 }
