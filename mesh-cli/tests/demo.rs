@@ -5,6 +5,7 @@
 
 use std::{
     fs,
+    io::{BufRead as _, BufReader},
     path::Path,
     process::{Command, Stdio},
     sync::{Mutex, MutexGuard, PoisonError},
@@ -174,4 +175,59 @@ fn ctrl_c_leaves_nothing() {
 #[test]
 fn being_killed_leaves_nothing() {
     leaves_nothing_after(Signal::KILL, &[]);
+}
+
+/// Processes of the sidecar beside a workload.
+fn sidecars(dir: &Path, workload: &str) -> Vec<i32> {
+    let (dir, workload) = (dir.display().to_string(), format!("shop/{workload}\0"));
+    let pids = fs::read_dir("/proc").unwrap().flatten();
+    let pids = pids.filter_map(|process| process.file_name().to_str()?.parse().ok());
+    let of = |pid: &i32| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line).into_owned();
+        line.contains(&dir) && line.contains(&workload)
+    };
+    pids.filter(of).collect()
+}
+
+/// A sidecar's binary is replaced in place: the demo goes on with the new process, and ends it like the others.
+fn goes_on_after_an_upgrade(flags: &[&str]) {
+    let _turn = turn();
+    let outer = tempfile::tempdir().unwrap();
+    let dir = outer.path().join("work");
+    let mut demo = meshctl(&["--dir", dir.to_str().unwrap(), "-o", "json"])
+        .args(flags)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    // The first table comes when all are ready.
+    let mut tables = BufReader::new(demo.stdout.take().unwrap());
+    assert!(tables.read_line(&mut String::new()).unwrap() > 0, "it does not start");
+    std::thread::spawn(move || std::io::copy(&mut tables, &mut std::io::sink()));
+    let &[old] = &sidecars(&dir, "cart")[..] else { panic!("one sidecar") };
+    kill_process(Pid::from_raw(old).unwrap(), Signal::USR2).unwrap();
+    wait(Duration::from_secs(30), "nobody takes over", || {
+        let now = sidecars(&dir, "cart");
+        now.len() == 1 && !now.contains(&old)
+    });
+    let new = sidecars(&dir, "cart");
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!((demo.try_wait().unwrap(), sidecars(&dir, "cart")), (None, new), "it goes on");
+    kill_process(Pid::from_raw(demo.id() as i32).unwrap(), Signal::INT).unwrap();
+    let status = demo.wait().unwrap();
+    assert!(status.success(), "{status}");
+    wait(Duration::from_secs(10), "something is left", || running_in(&dir).is_empty() && !dir.exists());
+}
+
+#[test]
+fn an_upgrade_does_not_end_it() {
+    goes_on_after_an_upgrade(&[]);
+}
+
+#[test]
+fn an_upgrade_in_a_namespace_does_not_end_it() {
+    if namespaces() {
+        goes_on_after_an_upgrade(&["--transparent"]);
+    }
 }

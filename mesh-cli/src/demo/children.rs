@@ -11,10 +11,15 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use rustix::process::{Pid, Signal, kill_process};
-use tokio::process::{Child, Command};
+use rustix::process::{Pid, Signal, getpid, kill_process, set_child_subreaper};
+use tokio::process::Command;
 
-use super::{layout::Member, namespaces::Namespaces, watchdog::Note};
+use super::{
+    layout::Member,
+    namespaces::Namespaces,
+    process::{Process, successor},
+    watchdog::Note,
+};
 
 /// How long a process may take to end after SIGTERM, before it is killed: a machine with much to do needs its time.
 const GRACE: Duration = Duration::from_secs(10);
@@ -41,7 +46,8 @@ pub(crate) struct Children {
 struct Running {
     name: String,
     pid: u32,
-    child: Child,
+    process: Process,
+    args: Vec<String>,
     /// It has come so far that it handles SIGTERM.
     ready: bool,
 }
@@ -66,6 +72,8 @@ impl Children {
             .context("cannot start the watchdog")?;
         let mut children =
             Self { logs, watchdog, running: Vec::new(), namespaces: None, outside: None, blamed: None };
+        // A sidecar that upgrades itself leaves its successor to meshctl. Where that is not allowed, an upgrade ends the demo.
+        let _refused = set_child_subreaper(Some(getpid()));
         if let Some(directory) = remove {
             children.note(&Note::Directory(directory.into()));
         }
@@ -112,11 +120,13 @@ impl Children {
         let Some(process) = self.running.last_mut() else { bail!("{name} is not running") };
         let pid = process.pid;
         let mut text = String::new();
-        if let Some(mut stdout) = process.child.stdout.take() {
+        if let Process::Started(child) = &mut process.process
+            && let Some(mut stdout) = child.stdout.take()
+        {
             use tokio::io::AsyncReadExt as _;
             stdout.read_to_string(&mut text).await.with_context(|| format!("cannot read from {name}"))?;
         }
-        let status = process.child.wait().await.with_context(|| format!("cannot wait for {name}"))?;
+        let status = process.process.wait().await.with_context(|| format!("cannot wait for {name}"))?;
         self.running.retain(|process| process.pid != pid);
         self.note(&Note::Ended(pid));
         Ok((status, text))
@@ -146,7 +156,9 @@ impl Children {
         let child = spawned.with_context(|| format!("cannot start {name}"))?;
         let pid = child.id().with_context(|| format!("{name} ended at once"))?;
         self.note(&Note::Started(pid));
-        self.running.push(Running { name: name.to_owned(), pid, child, ready: false });
+        let args = command.as_std().get_args().map(|arg| arg.to_string_lossy().into_owned()).collect();
+        let process = Process::Started(child);
+        self.running.push(Running { name: name.to_owned(), pid, process, args, ready: false });
         Ok(())
     }
 
@@ -168,13 +180,30 @@ impl Children {
     /// # Errors
     /// That is its purpose.
     pub(crate) fn all_run(&mut self) -> anyhow::Result<()> {
+        self.follow_upgrades();
         for process in &mut self.running {
-            if let Some(status) = process.child.try_wait()? {
+            if let Some(status) = process.process.try_wait()? {
                 self.blamed = Some(process.name.clone());
                 bail!("{} ended by itself ({status})", process.name);
             }
         }
         Ok(())
+    }
+
+    /// A sidecar that ended well because another one took over is that one from now on.
+    fn follow_upgrades(&mut self) {
+        let mut notes = Vec::new();
+        for running in self.running.iter_mut().filter(|running| running.name.starts_with(SIDECAR)) {
+            if !matches!(running.process.try_wait(), Ok(Some(status)) if status.success()) {
+                continue;
+            }
+            if let Some(pid) = successor(&running.args) {
+                let new = pid.as_raw_nonzero().get().unsigned_abs();
+                notes.extend([Note::Ended(running.pid), Note::Started(new)]);
+                (running.pid, running.process) = (new, Process::adopted(pid));
+            }
+        }
+        notes.iter().for_each(|note| self.note(note));
     }
 
     /// Notes that everything that runs is ready, so that it must end well when it is asked to.
@@ -196,6 +225,7 @@ impl Children {
 
     /// Ends those processes whose name `which` picks, all at the same time. Returns what did not go well.
     pub(crate) async fn stop(&mut self, which: impl Fn(&str) -> bool) -> Vec<String> {
+        self.follow_upgrades();
         let (mut ending, rest) = std::mem::take(&mut self.running).into_iter().partition(|p| which(&p.name));
         self.running = rest;
         let mut problems = Vec::new();
@@ -203,7 +233,7 @@ impl Children {
         for process in ending.iter_mut() {
             let pid = i32::try_from(process.pid).ok().and_then(Pid::from_raw);
             // Not waited for yet, so that its number cannot be anybody else's.
-            if let (Ok(None), Some(pid)) = (process.child.try_wait(), pid) {
+            if let (Ok(None), Some(pid)) = (process.process.try_wait(), pid) {
                 let _gone = kill_process(pid, Signal::TERM);
             } else {
                 // It had ended before it was asked to, and how it did tells.
@@ -212,14 +242,14 @@ impl Children {
         }
         let deadline = tokio::time::Instant::now() + GRACE;
         for process in ending.iter_mut() {
-            match tokio::time::timeout_at(deadline, process.child.wait()).await {
+            match tokio::time::timeout_at(deadline, process.process.wait()).await {
                 Ok(Ok(status)) if status.success() || process.was_starting(status) => {}
                 Ok(Ok(status)) => problems.push(format!("{} ended with {status}", process.name)),
                 Ok(Err(error)) => problems.push(format!("{}: {error}", process.name)),
                 Err(_) => {
                     problems.push(format!("{} did not end within {GRACE:?} and was killed", process.name));
                     // It cannot be ignored; waiting reaps it.
-                    let _killed = process.child.kill().await;
+                    let _killed = process.process.kill().await;
                 }
             }
             self.note(&Note::Ended(process.pid));
@@ -303,6 +333,31 @@ mod tests {
         children.start("proxy", Path::new("sh"), &sh("kill $$")).unwrap();
         tokio::time::sleep(Duration::from_millis(300)).await;
         assert_eq!(children.stop(|_| true).await, ["proxy ended with signal: 15 (SIGTERM)"]);
+    }
+
+    /// As an upgrade does: a process with the same arguments takes over, and the first one ends well.
+    #[tokio::test]
+    async fn who_takes_over_from_a_sidecar_is_followed_and_stopped() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut children = children(dir.path());
+        let script = "if test $AGE; then trap 'exit 7' TERM; while :; do sleep 0.05; done; fi; \
+                      own=$(tr '\\0' '\\n' < /proc/$$/cmdline | tail -n 1); AGE=2 sh -c \"$own\" & exit 0";
+        children.start("sidecar-a", Path::new("sh"), &sh(script)).unwrap();
+        let first = children.running[0].pid;
+        let deadline = tokio::time::Instant::now() + GRACE;
+        while children.running[0].pid == first {
+            assert!(tokio::time::Instant::now() < deadline, "nobody took over");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            children.all_run().unwrap();
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        children.all_ready();
+        assert_eq!(children.stop(|_| true).await, ["sidecar-a ended with exit status: 7"]);
+        assert_eq!(successor(&sh(script)), None, "nothing is left");
+        // One that nobody takes over from has ended by itself.
+        children.start("sidecar-b", Path::new("sh"), &sh("exit 0")).unwrap();
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        children.all_run().unwrap_err();
     }
 
     #[tokio::test]

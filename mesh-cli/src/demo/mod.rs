@@ -14,6 +14,7 @@ mod metrics;
 mod namespaces;
 mod once;
 mod outer;
+mod process;
 mod stage;
 mod transparent;
 mod watchdog;
