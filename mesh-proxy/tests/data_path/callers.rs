@@ -73,6 +73,18 @@ async fn an_upgrade_that_nobody_asked_for_is_an_error() {
     assert!(got.starts_with("HTTP/1.1 502 ") && got.contains("UPSTREAM_PROTOCOL_ERROR"), "{got}");
 }
 
+/// Passed on without the field that names it, a coding would be taken for the content.
+#[tokio::test]
+async fn a_coding_that_is_not_undone_is_an_error() {
+    let backend =
+        Backend::answering("HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n")
+            .await;
+    let pair = Pair::start(Protocol::Http1, backend.address(), |_| ()).await;
+    let outbound = pair.client.proxy.addresses().outbound;
+    let got = ask(outbound, b"GET / HTTP/1.1\r\nHost: catalog\r\nConnection: close\r\n\r\n", "").await;
+    assert!(got.starts_with("HTTP/1.1 502 ") && got.contains("UPSTREAM_PROTOCOL_ERROR"), "{got}");
+}
+
 #[tokio::test]
 async fn a_head_that_stalls_is_named_and_idleness_is_not() {
     let (_mesh, server, _app) = server("1s").await;

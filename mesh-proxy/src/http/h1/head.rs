@@ -129,11 +129,14 @@ fn response_framing(
     if bare {
         return Ok(Framing::Length(0));
     }
-    match (last_coding(fields), version) {
+    let mut codings = fields.get_all(TRANSFER_ENCODING).iter();
+    let chunked = codings.next().map(|only| only.as_bytes().eq_ignore_ascii_case(b"chunked"));
+    match (chunked.map(|chunked| chunked && codings.next().is_none()), version) {
         (None, _) => Ok(content_length(fields)?.map_or(Framing::UntilClose, Framing::Length)),
         (Some(_), Version::HTTP_10) => Err(Malformed::Framing),
         (Some(true), _) => Ok(Framing::Chunked),
-        (Some(false), _) => Ok(Framing::UntilClose),
+        // Another coding would be taken for the content's own by whoever gets it without the field.
+        (Some(false), _) => Err(Malformed::Framing),
     }
 }
 
@@ -290,9 +293,8 @@ mod tests {
         };
         check("content-length: 5\r\n", Framing::Length(5), true);
         check("content-length: 5\r\nContent-Length: 5\r\nconnection: close\r\n", Framing::Length(5), false);
-        check("transfer-encoding: gzip, Chunked\r\n", Framing::Chunked, true);
+        check("transfer-encoding: Chunked\r\n", Framing::Chunked, true);
         check("transfer-encoding: chunked\r\ncontent-length: 5\r\n", Framing::Chunked, true);
-        check("transfer-encoding: gzip\r\n", Framing::UntilClose, true);
         check("connection: x, CLOSE\r\n", Framing::UntilClose, false);
         let bare =
             |status: u16| parse(&format!("HTTP/1.1 {status} X\r\ncontent-length: 5\r\n\r\n"), &Method::GET);
@@ -329,6 +331,10 @@ mod tests {
         check("HTTP/1.1 200 OK\r\ncontent-length: +5\r\n\r\n", Malformed::Framing);
         check("HTTP/1.1 200 OK\r\ncontent-length:\r\n\r\n", Malformed::Framing);
         check("HTTP/1.0 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", Malformed::Framing);
+        for coding in ["gzip", "gzip, chunked", "chunked, gzip", "chunked\r\ntransfer-encoding: chunked", ""]
+        {
+            check(&format!("HTTP/1.1 200 OK\r\ntransfer-encoding: {coding}\r\n\r\n"), Malformed::Framing);
+        }
         check("HTTP/1.1 200 OK\r\nx: 1\n\r\n", Malformed::BareLineFeed);
         check("HTTP/1.1 200 OK\n\n", Malformed::BareLineFeed);
         check("HTTP/1.1 200 OK\r\nx: 1\r\n 2\r\n\r\n", Malformed::Field);
