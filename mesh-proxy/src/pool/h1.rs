@@ -29,6 +29,12 @@ pub(super) async fn send(
     // An idle connection may be gone, and who asks for a tunnel is not asked twice.
     let connect = request.method() == Method::CONNECT;
     let mut only_fresh = connect;
+    // It may have been processed: whatever hinders the second attempt, nobody may be told that it was not.
+    let mut lost = false;
+    let unsent = |reason, lost| match lost {
+        true => Failure::broken(Reason::UpstreamReset),
+        false => Failure::unsent(reason),
+    };
     loop {
         let idle = if only_fresh { None } else { upstream.h1.take(generation) };
         let (mut connection, fresh) = match idle {
@@ -39,12 +45,12 @@ pub(super) async fn send(
                 }
                 Err(reason) => {
                     upstream.h1.back(connection);
-                    return Err(Failure::unsent(reason));
+                    return Err(unsent(reason, lost));
                 }
             },
             None => match Box::pin(open(upstream, terms, generation)).await {
                 Ok(connection) => (connection, true),
-                Err(reason) => return Err(Failure::unsent(reason)),
+                Err(reason) => return Err(unsent(reason, lost)),
             },
         };
         match exchange(&mut connection.io, request, opener.as_ref()).await {
@@ -59,7 +65,7 @@ pub(super) async fn send(
                 return Ok((response, super::Lease { _stream: None, flight: None, fresh }));
             }
             // The server closed the idle connection while the request was on its way.
-            Err(Failed::Lost) if !fresh && repeatable(request) => only_fresh = true,
+            Err(Failed::Lost) if !fresh && repeatable(request) => (only_fresh, lost) = (true, true),
             Err(failed) => return Err(Failure::broken(reason_of(failed))),
         }
     }

@@ -21,6 +21,7 @@ mod first_bytes;
 mod floods;
 mod frames;
 mod framing;
+mod gone;
 mod grpc_app;
 mod grpc_retries;
 mod hellos;
