@@ -7,7 +7,7 @@ use mesh_core::{name::is_dns_name, protocol::MeshAlpn};
 use super::parse::MAX_BYTES;
 
 /// First byte of a TLS record that carries handshake messages.
-pub(super) const HANDSHAKE: u8 = 22;
+pub(crate) const HANDSHAKE: u8 = 22;
 const CLIENT_HELLO: u8 = 1;
 /// Largest content of a record in plaintext (RFC 8446 section 5.1), in bytes.
 const MAX_RECORD: usize = 1 << 14;

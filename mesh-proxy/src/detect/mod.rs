@@ -13,6 +13,7 @@ use std::{io, time::Duration};
 use tokio::time::timeout;
 
 pub(crate) use self::{
+    hello::HANDSHAKE,
     learned::{Learned, LearnedPorts},
     opening::{Look, Opening},
     parse::{Detected, PREFACE},

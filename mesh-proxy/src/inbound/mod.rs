@@ -5,6 +5,7 @@ mod first;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod http;
+mod only_tls;
 mod port;
 mod proxy_header;
 mod tcp;

@@ -14,7 +14,10 @@ use tokio::{
     time::timeout,
 };
 
-use super::port::{Callee, Verdict};
+use super::{
+    only_tls::{OnlyTls, is_not_tls},
+    port::{Callee, Verdict},
+};
 use crate::{
     detect::DETECT_TIMEOUT,
     net::{
@@ -66,6 +69,7 @@ pub(super) async fn carry(callee: &Callee, mut stream: Stream, greeted: Option<B
         },
     };
     let caller = stream.caller();
+    let mut stream = OnlyTls::new(&mut stream, speaks_http(callee));
     let overdue = Box::pin(callee.worker.overdue(caller.as_ref()));
     tokio::select! {
         biased;
@@ -74,14 +78,17 @@ pub(super) async fn carry(callee: &Callee, mut stream: Stream, greeted: Option<B
         outcome = relay(&mut stream, &mut app, said, tells, &counts) => {
             // To take a connection back whose word was not read yet resets it.
             let unused = tells && counts.carried() == 0 && ended.is_tentative();
-            ended.because((outcome.is_err() && !unused).then_some(Reason::UpstreamReset));
+            ended.because(outcome.err().filter(|_| !unused).map(|error| match is_not_tls(&error) {
+                true => Reason::BadRequest,
+                false => Reason::UpstreamReset,
+            }));
         }
     }
 }
 
 /// Tells the caller that it is taken, if it wants to hear that, and copies.
 async fn relay(
-    stream: &mut Stream,
+    stream: &mut OnlyTls<'_>,
     app: &mut Stream,
     mut said: Bytes,
     tells: bool,
@@ -95,6 +102,14 @@ async fn relay(
         counts.back.set(said.len() as u64);
     }
     bidirectional_after(stream, app, said, counts).await
+}
+
+/// True when the application reads requests from what a peer's proxy sends; what a stranger sends was looked into.
+fn speaks_http(callee: &Callee) -> bool {
+    match callee.declared {
+        Protocol::Http1 | Protocol::Http2 | Protocol::Grpc => callee.caller.is_some(),
+        Protocol::Opaque | Protocol::Undeclared => false,
+    }
 }
 
 /// Ends a connection; the caller's proxy is told why, if it wants to hear that.

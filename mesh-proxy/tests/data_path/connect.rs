@@ -153,16 +153,23 @@ async fn each_half_closes_for_itself() {
     }
 }
 
-/// A Service of HTTP is reached as bytes, as by a declared upstream.
+/// Requests in a tunnel are bytes, of which a port that is declared to speak HTTP takes none.
 #[tokio::test]
-async fn http_passes_through_a_tunnel() {
-    let app = HttpApp::start("catalog", fresh_addr(0)).await;
-    let pair = Pair::start(Protocol::Http1, app.address(), |_| ()).await;
+async fn http_passes_through_a_tunnel_where_bytes_do() {
     let early = b"GET /a HTTP/1.1\r\nHost: catalog\r\nConnection: close\r\n\r\n";
-    let (mut stream, head, got) = connect(outbound(&pair), "catalog:8080", early).await;
-    assert_eq!(head, OPEN);
-    let answer = String::from_utf8(rest(&mut stream, got).await).unwrap();
-    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.contains("\"path\":\"/a\""), "{answer}");
+    for (declared, passes) in [(Protocol::Opaque, true), (Protocol::Http1, false)] {
+        let app = HttpApp::start("catalog", fresh_addr(0)).await;
+        let pair = Pair::start(declared, app.address(), |_| ()).await;
+        let (mut stream, head, got) = connect(outbound(&pair), "catalog:8080", early).await;
+        assert_eq!(head, OPEN);
+        let mut answer = got;
+        // It may be reset.
+        let _ = stream.read_to_end(&mut answer).await;
+        let answer = String::from_utf8(answer).unwrap();
+        let whole = answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.contains("\"path\":\"/a\"");
+        assert!(if passes { whole } else { answer.is_empty() }, "{declared:?} {answer}");
+        assert_eq!(app.requests(), u64::from(passes));
+    }
 }
 
 /// Asks for a tunnel that is refused. What comes behind is not taken for another request.

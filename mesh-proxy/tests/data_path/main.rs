@@ -31,6 +31,7 @@ mod interim;
 mod keep_alive;
 mod limits;
 mod mesh;
+mod only_tls;
 mod policy;
 mod proxy_header;
 mod raw;
