@@ -14,7 +14,7 @@ use mesh_core::reason::Reason;
 
 pub(crate) use super::incoming::{BodyError, Incoming};
 use super::{
-    clock::{Clock, Patience},
+    clock::{Clock, Patience, Silence},
     exchange::{Exchange, Progress},
     expect::Gate,
     h1::OnUpgrade,
@@ -82,6 +82,12 @@ impl RequestBody {
     /// HTTP/2 applications: their streams may be silent, and cost little.
     pub(crate) fn limit_silence(&mut self, limit: Duration) {
         self.patience = self.progress.is_some().then(|| Patience::new(limit));
+    }
+
+    /// What is needed to see that nothing of it comes any more.
+    pub(crate) fn silence(&self) -> Silence {
+        let limit = self.patience.as_ref().map_or(Silence::USUAL, Patience::limit);
+        Silence::new(limit, self.progress.clone())
     }
 
     /// The caller's connection, should it be told to speak something else.

@@ -143,6 +143,11 @@ impl Patience {
         Self { limit, timer: None, came: false }
     }
 
+    /// How long it may be silent.
+    pub(super) fn limit(&self) -> Duration {
+        self.limit
+    }
+
     /// Notes that something came.
     pub(super) fn touch(&mut self) {
         self.came = true;
@@ -157,6 +162,33 @@ impl Patience {
                 return Poll::Ready(());
             }
             (self.timer, self.came) = (None, false);
+        }
+    }
+}
+
+/// How long a body may be silent that is sent although its response is over.
+pub(crate) struct Silence {
+    limit: Duration,
+    progress: Option<Rc<Progress>>,
+}
+
+impl Silence {
+    /// Where no other limit is known: what `--body-idle` is by default.
+    pub(super) const USUAL: Duration = Duration::from_secs(60);
+
+    pub(super) fn new(limit: Duration, progress: Option<Rc<Progress>>) -> Self {
+        Self { limit, progress }
+    }
+
+    /// Returns when nothing came for that long, at most twice as long, with the response over all the time.
+    pub(crate) async fn lasts(&self, over: impl Fn() -> bool) {
+        let state = || (over(), self.progress.as_ref().map_or(0, |progress| progress.bytes.get()));
+        loop {
+            let before = state();
+            sleep(self.limit).await;
+            if before.0 && state() == before {
+                return;
+            }
         }
     }
 }

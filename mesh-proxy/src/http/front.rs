@@ -1,6 +1,6 @@
 //! Before a request is handled: a head that can be read in more than one way goes no further.
 
-use std::rc::Rc;
+use std::{rc::Rc, time::Duration};
 
 use http::{HeaderValue, Request, Response, StatusCode, Version, header::CONNECTION};
 use mesh_core::{
@@ -32,6 +32,11 @@ impl Front {
     pub(super) fn new(worker: &Rc<Worker>, direction: Direction, io: &Stream) -> Self {
         let trusted = direction == Direction::Outbound || matches!(io, Stream::Accepted(..));
         Self { worker: Rc::clone(worker), direction, trusted }
+    }
+
+    /// How long a body may be silent.
+    pub(super) fn body_idle(&self) -> Duration {
+        self.worker.config.body_idle
     }
 
     /// The request, or the answer to one whose head can be read in more than one way. Its connection ends with it when

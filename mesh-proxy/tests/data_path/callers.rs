@@ -5,7 +5,8 @@ use std::{net::SocketAddr, time::Duration};
 use mesh_core::{name::ServicePort, protocol::Protocol};
 use mesh_testkit::{
     app::HttpApp,
-    net::{PATIENCE, fresh_addr},
+    net::{PATIENCE, fresh_addr, until},
+    serve::Served,
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -132,6 +133,33 @@ async fn a_small_body_that_nobody_wants_harms_nobody() {
         stream.write_all(b"GET / HTTP/1.1\r\nHost: catalog\r\n\r\n").await.unwrap();
         assert!(read(&mut stream, "}").await.starts_with("HTTP/1.1 200 OK\r\n"), "{framed}");
     }
+}
+
+/// Who has its answer and never sends what it announced keeps neither its connection nor the application's.
+#[tokio::test]
+async fn a_body_that_never_comes_holds_nothing_once_it_is_answered() {
+    let app = Served::start(fresh_addr(0), |mut stream, _| async move {
+        let (mut head, answer) = (Vec::new(), b"HTTP/1.1 413 Too Large\r\ncontent-length: 2\r\n\r\nno");
+        while !head.ends_with(b"\r\n\r\n") && stream.read_buf(&mut head).await.is_ok_and(|count| count > 0) {}
+        let _ = stream.write_all(answer).await;
+        let _ = stream.read_to_end(&mut head).await;
+    })
+    .await;
+    let mesh = Mesh::start().await;
+    let mut config = mesh.workload("server");
+    serves(&mut config, 8080, Protocol::Http1, app.address(), &ServicePort::new("shop", "catalog", 8080));
+    let server = mesh.proxy(config, |o| o.body_idle = "1s".to_owned()).await;
+    let mut stream = TcpStream::connect((server.ip(), 8080)).await.unwrap();
+    stream.write_all(b"POST / HTTP/1.1\r\nHost: catalog\r\nContent-Length: 10\r\n\r\n").await.unwrap();
+    assert!(read(&mut stream, "no").await.starts_with("HTTP/1.1 413 "));
+    // What comes puts it off.
+    for byte in [b"a", b"b", b"c"] {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        stream.write_all(byte).await.unwrap();
+    }
+    assert_eq!(app.open(), 1);
+    assert_eq!(read(&mut stream, "").await, "", "it ends");
+    until("the application's ends too", || app.open() == 0).await;
 }
 
 /// Where the address says where a request goes, HTTP/1.0 needs no host; what is forwarded has one.

@@ -39,6 +39,8 @@ pub(super) struct State {
     pub(super) expects: bool,
     /// The body is not what it should be: nobody knows what comes behind it.
     pub(super) broken: bool,
+    /// Something of the body came.
+    pub(super) came: bool,
     /// Whether the caller understands what is said before a response.
     interim: bool,
     /// The caller may have said all that it has to say before it is answered.
@@ -56,6 +58,7 @@ impl Connection {
                 decoder: Decoder::ended(),
                 expects: false,
                 broken: false,
+                came: false,
                 interim: false,
                 patient: false,
                 upgrade: None,
@@ -202,6 +205,7 @@ impl Body for Asked {
         let mut state = self.connection.state.borrow_mut();
         let piece = ready!(state.poll_piece(cx));
         state.broken |= piece.is_err();
+        state.came = true;
         let over = state.broken || state.decoder.is_ended();
         drop(state);
         if over {

@@ -74,6 +74,8 @@ struct Terms {
     /// It asks for a tunnel. What comes behind it is no request, whatever the answer is.
     connect: bool,
     keep_alive: bool,
+    /// How long what is left of it may be silent once it is answered.
+    silence: Duration,
 }
 
 /// Serves a connection to its end. `patience` limits how long a request's head may take, and how long the connection may
@@ -216,7 +218,8 @@ impl Connection {
             }
         };
         let keep_alive = keep_alive && !connect && !life.told.get();
-        self.answer(response, Terms { version, bare, connect, keep_alive }).await
+        let silence = front.body_idle();
+        self.answer(response, Terms { version, bare, connect, keep_alive, silence }).await
     }
 
     /// Writes an answer, and says what becomes of the connection.
@@ -256,11 +259,31 @@ impl Connection {
             (Ok(()), _) if switched => return Next::Close,
             (Ok(()), _) => {}
         }
-        match (closes, poll_fn(|cx| self.poll_body_over(cx)).await) {
+        match (closes, self.body_over(terms.silence).await) {
             (false, true) => Next::Head,
             (true, true) if !terms.connect => Next::Close,
             (true, true) | (_, false) => Next::CloseUnread,
         }
+    }
+
+    /// Waits for the rest of the request that was answered, while it comes. False: nobody knows what comes behind it.
+    async fn body_over(self: &Rc<Self>, silence: Duration) -> bool {
+        let mut over = poll_fn(|cx| self.poll_body_over(cx));
+        // Nearly always it is known, and no clock is read.
+        if let Poll::Ready(over) = poll_fn(|cx| Poll::Ready(Pin::new(&mut over).poll(cx))).await {
+            return over;
+        }
+        Box::pin(async {
+            loop {
+                self.state.borrow_mut().came = false;
+                match timeout(silence, &mut over).await {
+                    Ok(over) => return over,
+                    Err(_) if self.state.borrow().came => {}
+                    Err(_) => return false,
+                }
+            }
+        })
+        .await
     }
 
     /// Queues bytes of the proxy's own.

@@ -87,13 +87,20 @@ pub(super) fn response(
     response
 }
 
-/// Sends what is left of a request whose response is already coming.
+/// Sends what is left of a request whose response is already coming. Once that is over, a caller that says nothing more of
+/// the request does not keep both connections.
 async fn finish(held: Rc<Held>, mut upload: Sending, mut body: RequestBody) {
+    let silence = body.silence();
     let outcome = poll_fn(|cx| match held.connection.borrow_mut().as_mut() {
         Some(connection) => upload.poll(cx, &mut connection.io, &mut body),
         None => Poll::Ready(Ok(())),
     });
-    held.sent.set(outcome.await.is_ok());
+    let sent = tokio::select! {
+        biased;
+        outcome = outcome => outcome.is_ok(),
+        () = silence.lasts(|| Rc::strong_count(&held) == 1) => false,
+    };
+    held.sent.set(sent);
 }
 
 impl Received {
