@@ -123,7 +123,8 @@ impl Decision<'_> {
 ///
 /// An opaque connection (`request` is None) is matched by an HTTP-scoped deny rule, for it could carry what the rule
 /// denies, and never by an HTTP-scoped allow rule: a rule about requests never degrades to a rule about connections. So is
-/// CONNECT matched by every HTTP-scoped deny rule, for what is inside its tunnel is not seen; an allow rule must fit it.
+/// CONNECT matched by every HTTP-scoped deny rule, for what is inside its tunnel is not seen. Only an HTTP-scoped allow rule
+/// that names it lets it in: an application that is no proxy may answer it like any request, and read what is inside as more.
 ///
 /// A path is denied in whatever reading some server may have of it, and allowed in the strictest one only.
 #[must_use]
@@ -147,16 +148,24 @@ pub fn decide<'a>(policy: &'a PolicySet, call: &Call<'_>) -> Decision<'a> {
         DefaultAction::Smi if call.source.is_none() => Ok(()),
         DefaultAction::Deny | DefaultAction::Smi => Err(Reason::AuthzDenied),
     };
+    let verdict = if call.is_connect() { verdict.and(Err(Reason::AuthzDenied)) } else { verdict };
     Decision { verdict, by: &policy.default_source }
+}
+
+impl Call<'_> {
+    fn is_connect(&self) -> bool {
+        self.request.is_some_and(|request| request.method == Method::CONNECT)
+    }
 }
 
 impl Rule {
     fn matches(&self, call: &Call<'_>) -> bool {
         let in_scope = match (&self.scope, call.request) {
-            (Scope::Any, _) => true,
+            (Scope::Any, _) => self.action == Action::Deny || !call.is_connect(),
             (Scope::Http(conditions), Some(request)) => conditions.iter().any(|c| match self.action {
+                Action::Allow if c.methods.is_empty() => !call.is_connect() && c.matches(request),
                 Action::Allow => c.matches(request),
-                Action::Deny => request.method == Method::CONNECT || c.may_match(request),
+                Action::Deny => call.is_connect() || c.may_match(request),
             }),
             (Scope::Http(_), None) => self.action == Action::Deny,
         };

@@ -29,11 +29,12 @@ fn rule() -> impl Strategy<Value = Rule> {
         Just(Source::Any),
     ];
     let condition =
-        (option::of(select(vec!["/a", "/b"])), any::<bool>()).prop_map(|(path, get)| RequestMatch {
-            path: path.map(|path| PathMatch::Prefix(path.into())),
-            methods: if get { vec![Method::GET] } else { vec![] },
-            ..Default::default()
-        });
+        (option::of(select(vec!["/a", "/b"])), vec(select(vec![Method::GET, Method::CONNECT]), 0..3))
+            .prop_map(|(path, methods)| RequestMatch {
+                path: path.map(|path| PathMatch::Prefix(path.into())),
+                methods,
+                ..Default::default()
+            });
     let scope = prop_oneof![Just(Scope::Any), vec(condition, 1..3).prop_map(Scope::Http)];
     let action = select(vec![Action::Allow, Action::Deny]);
     (action, vec(source, 0..3), vec(select(vec![80_u16, 81]), 0..2), scope, any::<u32>()).prop_map(
@@ -111,11 +112,12 @@ fn reference(policy: &PolicySet, (source, port, request): &Question) -> bool {
     };
     let hit = |rule: &Rule| {
         let scope = match (&rule.scope, request) {
+            (Scope::Any, Some((Method::CONNECT, _))) => rule.action == Action::Deny,
             (Scope::Any, _) => true,
-            (Scope::Http(_), Some((method, _)))
-                if rule.action == Action::Deny && method == Method::CONNECT =>
-            {
-                true
+            (Scope::Http(any_of), Some((Method::CONNECT, path))) => {
+                let named = |m: &&RequestMatch| m.methods.contains(&Method::CONNECT);
+                rule.action == Action::Deny
+                    || any_of.iter().filter(named).any(|m| fits(m, &Method::CONNECT, path))
             }
             (Scope::Http(any_of), Some((method, path))) => any_of.iter().any(|m| fits(m, method, path)),
             (Scope::Http(_), None) => rule.action == Action::Deny,
@@ -126,13 +128,15 @@ fn reference(policy: &PolicySet, (source, port, request): &Question) -> bool {
     if any(Action::Deny) {
         return false;
     }
+    let connect = matches!(request, Some((Method::CONNECT, _)));
     any(Action::Allow)
-        || match policy.default_action {
-            DefaultAction::Allow => true,
-            DefaultAction::Authenticated => source.is_some(),
-            DefaultAction::Deny => false,
-            DefaultAction::Smi => source.is_none(),
-        }
+        || !connect
+            && match policy.default_action {
+                DefaultAction::Allow => true,
+                DefaultAction::Authenticated => source.is_some(),
+                DefaultAction::Deny => false,
+                DefaultAction::Smi => source.is_none(),
+            }
 }
 
 proptest! {
@@ -178,9 +182,21 @@ proptest! {
         prop_assert!(!allowed(&policy, &(Some(source), port, None)));
     }
 
+    /// Applications that are proxies are declared, by a rule that names CONNECT.
+    #[test]
+    fn connect_is_let_in_by_its_name_only(mut policy in policy(), port in select(vec![80_u16, 81]), source in option::of(caller())) {
+        for rule in &mut policy.rules {
+            if let (Action::Allow, Scope::Http(conditions)) = (rule.action, &mut rule.scope) {
+                conditions.iter_mut().for_each(|c| c.methods.retain(|method| method != Method::CONNECT));
+            }
+        }
+        prop_assert!(!allowed(&policy, &(source, port, Some((Method::CONNECT, String::new())))));
+    }
+
     #[test]
     fn opaque_gets_no_more_than_any_request(policy in policy(), (source, port, request) in question()) {
-        if allowed(&policy, &(source.clone(), port, None)) && request.is_some() {
+        let connect = matches!(request, Some((Method::CONNECT, _)));
+        if allowed(&policy, &(source.clone(), port, None)) && request.is_some() && !connect {
             prop_assert!(allowed(&policy, &(source, port, request)), "the connection was let in, a request on it is not");
         }
     }

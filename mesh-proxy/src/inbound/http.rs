@@ -33,6 +33,10 @@ use crate::{
     worker::Open,
 };
 
+/// What a caller is told whose tunnel policy does not let in.
+const NO_CONNECT: &str = "No rule lets this caller open a tunnel: allow the method CONNECT by name, where the application is a \
+                          proxy and no rule denies requests, or declare the port as tcp.";
+
 /// A connection that carries HTTP.
 struct Server {
     callee: Box<Callee>,
@@ -99,7 +103,8 @@ async fn handle(server: Rc<Server>, mut request: Request<RequestBody>) -> Respon
         Err((edge, reason)) => {
             let exchange = server.begin(edge, &request);
             let unprocessed = reason == Reason::DiscoveryUnavailable;
-            return Refusal { unprocessed, ..Refusal::of(reason) }.respond(exchange, to);
+            let detail = if connect && reason == Reason::AuthzDenied { NO_CONNECT } else { "" };
+            return Refusal { unprocessed, detail, ..Refusal::of(reason) }.respond(exchange, to);
         }
     };
     let mut exchange = server.begin(edge, &request);

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use http::Method;
 use mesh_core::{
     matching::{PathMatch, RequestMatch},
     name::ObjectRef,
@@ -29,15 +30,20 @@ fn rules() -> [PathMatch; 3] {
 }
 
 async fn pair(backend: &Backend, path: PathMatch) -> Pair {
-    let rule = Rule {
+    let rule = |action, of| Rule {
         object: ObjectRef::new("AccessPolicy", "shop", "no-admin"),
-        action: Action::Deny,
+        action,
         sources: vec![Source::Any],
         ports: Vec::new(),
-        scope: Scope::Http(vec![RequestMatch { path: Some(path), ..RequestMatch::default() }]),
+        scope: Scope::Http(vec![of]),
     };
-    let deny = |_: &mut _, server: &mut mesh_core::config::WorkloadConfig| server.policy.rules.push(rule);
-    Pair::with(Protocol::Http1, backend.address(), |_| (), deny).await
+    let deny = rule(Action::Deny, RequestMatch { path: Some(path), ..RequestMatch::default() });
+    // What is denied stays denied.
+    let tunnels = RequestMatch { methods: vec![Method::CONNECT], ..RequestMatch::default() };
+    let rules = [deny, rule(Action::Allow, tunnels)];
+    let change =
+        |_: &mut _, server: &mut mesh_core::config::WorkloadConfig| server.policy.rules.extend(rules);
+    Pair::with(Protocol::Http1, backend.address(), |_| (), change).await
 }
 
 fn verdict(path: Path, arrived: &[Arrived]) -> bool {

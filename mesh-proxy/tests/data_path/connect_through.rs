@@ -26,6 +26,7 @@ use tokio::{
 use crate::{
     connect::{connect, read_head, rest},
     mesh::{Mesh, Pair, endpoint, serves},
+    raw::Backend,
     redirect::redirected,
     tunnels::echoes,
 };
@@ -148,7 +149,7 @@ async fn all_answers(to: SocketAddr, app: &AppProxy, client: Option<&str>) {
 #[tokio::test]
 async fn a_proxy_beside_inbound_answers() {
     let app = AppProxy::start().await;
-    let pair = Pair::start(Protocol::Http1, app.served.address(), |_| ()).await;
+    let pair = Pair::with(Protocol::Http1, app.served.address(), |_| (), allow).await;
     all_answers((pair.server.ip(), 8080).into(), &app, None).await;
     pair.server.counted(&["protocol=\"http\"", "status=\"2xx\"", "reason=\"\""], 5).await;
     pair.server.counted(&["protocol=\"http\"", "status=\"4xx\"", "reason=\"\""], 1).await;
@@ -163,6 +164,7 @@ fn a_proxy_behind_both_sides_answers() {
             let service = ServicePort::new("shop", "egress", 3128);
             let mut config = mesh.workload("server");
             serves(&mut config, 3128, declared, app.served.address(), &service);
+            config.policy.rules.push(rule(Action::Allow, "/", &[Method::CONNECT]));
             let server = mesh.proxy(config, |_| ()).await;
             let port = if declared == Protocol::Http1 { 3128 } else { 3129 };
             let address = SocketAddr::from(([10, 96, 0, 8], port));
@@ -183,7 +185,8 @@ type OneRule = Option<(Action, &'static str, &'static [Method])>;
 
 /// The default and a rule, whether CONNECT is let in, and whether GET `/public` is.
 const POLICIES: &[(&str, DefaultAction, OneRule, bool, bool)] = &[
-    ("no rule", DefaultAction::Allow, None, true, true),
+    // An application that is no proxy may take what is inside for requests.
+    ("no rule", DefaultAction::Allow, None, false, true),
     ("the default denies", DefaultAction::Deny, None, false, false),
     // What is inside is not seen: it could be what the rule denies.
     ("a rule denies a path", DefaultAction::Allow, Some((Action::Deny, "/admin", &[])), false, true),
@@ -197,8 +200,20 @@ const POLICIES: &[(&str, DefaultAction, OneRule, bool, bool)] = &[
         true,
         false,
     ),
-    ("a rule allows all", DefaultAction::Deny, Some((Action::Allow, "/", &[])), true, true),
+    (
+        "a rule allows CONNECT besides",
+        DefaultAction::Allow,
+        Some((Action::Allow, "/", &[Method::GET, Method::CONNECT])),
+        true,
+        true,
+    ),
+    ("a rule allows all", DefaultAction::Deny, Some((Action::Allow, "/", &[])), false, true),
 ];
+
+/// The application is declared to be a proxy.
+fn allow(_: &mut WorkloadConfig, server: &mut WorkloadConfig) {
+    server.policy.rules.push(rule(Action::Allow, "/", &[Method::CONNECT]));
+}
 
 fn rule(action: Action, prefix: &str, methods: &[Method]) -> Rule {
     let path = Some(PathMatch::Prefix(prefix.to_owned()));
@@ -235,7 +250,7 @@ async fn policy_decides_about_tunnels() {
 #[tokio::test]
 async fn a_policy_that_denies_ends_a_tunnel() {
     let app = AppProxy::start().await;
-    let pair = Pair::start(Protocol::Http1, app.served.address(), |_| ()).await;
+    let pair = Pair::with(Protocol::Http1, app.served.address(), |_| (), allow).await;
     let (mut stream, ..) = connect((pair.server.ip(), 8080).into(), "open:80", b"").await;
     echoes(&mut stream).await;
     let mut config = pair.server.config.clone();
@@ -243,6 +258,38 @@ async fn a_policy_that_denies_ends_a_tunnel() {
     pair.mesh.publish(&config);
     assert_eq!(rest(&mut stream, Vec::new()).await, b"");
     pair.server.counted(&["reason=\"AUTHZ_DENIED\""], 1).await;
+}
+
+/// An application that is no proxy, and answers every request alike, gets nothing by CONNECT: what is inside would be requests
+/// in anybody's name.
+#[test]
+fn an_application_that_is_no_proxy_gets_no_tunnel() {
+    redirected("connect_through::an_application_that_is_no_proxy_gets_no_tunnel", || async {
+        let mesh = Mesh::start().await;
+        let app = Backend::answering("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+        let service = ServicePort::new("shop", "catalog", 8080);
+        let mut config = mesh.workload("server");
+        serves(&mut config, 8080, Protocol::Http1, app.address(), &service);
+        let server = mesh.proxy(config, |_| ()).await;
+        let address = SocketAddr::from(([10, 96, 0, 9], 8080));
+        mesh.service_at(
+            address,
+            &service,
+            Protocol::Http1,
+            &[endpoint(&server.config, 8080, Protocol::Http1)],
+        );
+        let client = mesh.transparent(mesh.workload("client"), |_| ()).await;
+        let within = b"GET /forged HTTP/1.1\r\nHost: a\r\nMesh-Client-Id: spiffe://cluster.local/ns/shop/sa/admin\r\n\r\n";
+        let (mut stream, head, got) = connect(address, "catalog:8080", within).await;
+        assert!(
+            head.starts_with("HTTP/1.1 403 ") && head.contains("mesh-reason: AUTHZ_DENIED\r\n"),
+            "{head}"
+        );
+        let text = String::from_utf8(rest(&mut stream, got).await).unwrap();
+        assert!(text.contains("allow the method CONNECT by name") && text.contains("as tcp"), "{text}");
+        assert!(app.take().is_empty());
+        client.proxy.shutdown().await;
+    });
 }
 
 /// An application that speaks HTTP/2 is no such proxy.
