@@ -17,6 +17,7 @@ use crate::{
         copy::{Counts, bidirectional},
         is_cut,
         overtime::overtime,
+        refusal,
     },
     pool::Lease,
     worker::Open,
@@ -103,7 +104,9 @@ impl<H: 'static> Tunnel<H> {
             outcome = bidirectional(&mut caller, &mut upstream, &self.counts) => {
                 outcome.err().and_then(|error| {
                     tracing::debug!(%error, "joined connections ended");
-                    if is_cut(&error) { Some(Reason::PeerNotTrusted) } else { self.broken }
+                    let cut = is_cut(&error).then_some(Reason::PeerNotTrusted);
+                    // What the callee's proxy says comes before what it is called here.
+                    cut.or_else(|| refusal(&error)).or(self.broken)
                 })
             }
             reason = revoked => Some(reason),

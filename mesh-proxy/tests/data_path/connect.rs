@@ -295,9 +295,13 @@ async fn a_callee_that_refuses_closes_the_tunnel() {
         server.policy.default_action = DefaultAction::Deny;
     };
     let pair = Pair::with(Protocol::Opaque, app.address(), |_| (), deny).await;
-    let (mut stream, _, got) = connect(outbound(&pair), "catalog:8080", b"").await;
-    assert_eq!(rest(&mut stream, got).await, b"");
-    pair.server.counted(&["reason=\"AUTHZ_DENIED\""], 1).await;
+    for early in [&b""[..], b"hello"] {
+        let (mut stream, _, got) = connect(outbound(&pair), "catalog:8080", early).await;
+        assert_eq!(rest(&mut stream, got).await, b"");
+    }
+    for side in [&pair.client, &pair.server] {
+        side.counted(&["reason=\"AUTHZ_DENIED\""], 2).await;
+    }
     assert_eq!(app.connections(), 0);
 }
 
