@@ -3,7 +3,7 @@
 
 use std::future::Future;
 
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use mesh_core::{reason::Reason, settings::Timeouts};
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -23,15 +23,13 @@ use crate::{
     worker::Open,
 };
 
-/// The caller's half of an upgrade that its request asks for.
+/// The caller's half of an upgrade that its request asks for, or of a tunnel. That stands, or does not, within the time that
+/// connecting takes. Until then nothing is read of what the caller sends into it, be it all that it has to say.
 pub(crate) fn requested(request: &Request<RequestBody>) -> OnUpgrade {
-    request.body().on_upgrade()
-}
-
-/// The caller's half of a tunnel that stands, or does not, within the time that connecting takes. Until then nothing is read
-/// of what the caller sends into it, be it all that it has to say.
-pub(crate) fn tunnel_requested(request: &Request<RequestBody>) -> OnUpgrade {
-    request.body().on_tunnel()
+    match *request.method() {
+        Method::CONNECT => request.body().on_tunnel(),
+        _ => request.body().on_upgrade(),
+    }
 }
 
 /// Answers as the upstream did and joins both connections, until they end, `revoked` returns, or they are silent or stand for

@@ -20,6 +20,7 @@ use mesh_testkit::{
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
+    sync::Semaphore,
     time::timeout,
 };
 
@@ -245,6 +246,55 @@ async fn policy_decides_about_tunnels() {
         assert!(answer.starts_with(expected), "{name}: {answer}");
         assert_eq!(app.take().len(), usize::from(*tunnel) + usize::from(*public), "{name}");
     }
+}
+
+/// A caller that has said all before the application answers is not gone.
+#[test]
+fn a_caller_may_be_done_before_it_is_answered() {
+    redirected("connect_through::a_caller_may_be_done_before_it_is_answered", || async {
+        let (asked, answer) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+        let signs = (Arc::clone(&asked), Arc::clone(&answer));
+        let app = Served::start(fresh_addr(0), move |mut stream, _| {
+            let (asked, answer) = signs.clone();
+            async move {
+                let (_, early) = read_head(&mut stream).await;
+                assert_eq!(early, b"", "nothing is said into a tunnel that does not stand");
+                asked.add_permits(1);
+                answer.acquire().await.unwrap().forget();
+                stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+                let said = rest(&mut stream, Vec::new()).await;
+                stream.write_all(&said).await.unwrap();
+            }
+        })
+        .await;
+        let mesh = Mesh::start().await;
+        let service = ServicePort::new("shop", "egress", 3128);
+        let mut config = mesh.workload("server");
+        serves(&mut config, 3128, Protocol::Http1, app.address(), &service);
+        config.policy.rules.push(rule(Action::Allow, "/", &[Method::CONNECT]));
+        let server = mesh.proxy(config, |_| ()).await;
+        let address = SocketAddr::from(([10, 96, 0, 10], 3128));
+        mesh.service_at(
+            address,
+            &service,
+            Protocol::Http1,
+            &[endpoint(&server.config, 3128, Protocol::Http1)],
+        );
+        let client = mesh.transparent(mesh.workload("client"), |_| ()).await;
+        for (to, side) in [(address, &client), ((server.ip(), 3128).into(), &server)] {
+            let mut stream = TcpStream::connect(to).await.unwrap();
+            stream.write_all(b"CONNECT open:80 HTTP/1.1\r\nHost: open\r\n\r\nhello").await.unwrap();
+            stream.shutdown().await.unwrap();
+            timeout(PATIENCE, asked.acquire()).await.unwrap().unwrap().forget();
+            // By then its end has arrived.
+            assert_eq!(side.requests(&["reason=\"CLIENT_DISCONNECTED\""]).await, 0);
+            answer.add_permits(1);
+            let (head, got) = read_head(&mut stream).await;
+            assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+            assert_eq!(rest(&mut stream, got).await, b"hello");
+        }
+        client.proxy.shutdown().await;
+    });
 }
 
 #[tokio::test]

@@ -21,7 +21,7 @@ use crate::{
 /// Answers 200 once the connection stands, and carries what the caller sent behind the head, and all that follows.
 pub(super) async fn open(caller: Rc<Caller>, request: Request<RequestBody>) -> Response<ResponseBody> {
     let worker = &caller.worker;
-    let asked = upgrade::tunnel_requested(&request);
+    let asked = upgrade::requested(&request);
     let mut exchange = caller.begin(worker.bare_edge(Direction::Outbound, Protocol::Opaque), &request);
     let connected = match connect(&caller, &request, &mut exchange).await {
         Ok(connected) => connected,
