@@ -32,9 +32,10 @@ use crate::{
 
 /// Streams on one connection before another one is opened.
 const STREAMS: usize = 100;
-/// Connections to one upstream; more streams than these take wait for their turn on the least loaded.
-const MAX_CONNECTIONS: usize = 4;
-/// Attempts on connections that end before they take the request.
+/// Connections to one upstream; more streams than these take wait for their turn on the least loaded. Many: on one with
+/// more than [`STREAMS`], responses that nobody reads can take the whole window.
+const MAX_CONNECTIONS: usize = 64;
+/// Connections that are opened, or waited for, and end before they take the request.
 const ATTEMPTS: usize = 3;
 /// Streams that may be opened before the server says how many it takes.
 const FIRST_STREAMS: usize = 100;
@@ -133,11 +134,17 @@ pub(super) async fn send(
 ) -> Result<(Response<Incoming>, super::Lease), Failure> {
     let generation = upstream.generation(terms.epoch);
     let opener = hold_if_expected(request);
-    for _ in 0..ATTEMPTS {
+    let mut attempts = 0;
+    loop {
         let (connection, fresh) = match shared.take(generation) {
+            // One that has ended is not taken again: sooner or later none is left.
             Some(connection) => (connection, false),
+            None if attempts == ATTEMPTS => return Err(Failure::unsent(Reason::UpstreamReset)),
             None => match Box::pin(open(upstream, shared, wire, terms, generation)).await {
-                Ok(opened) => opened,
+                Ok(opened) => {
+                    attempts += 1;
+                    opened
+                }
                 Err(reason) => return Err(Failure::unsent(reason)),
             },
         };
@@ -151,7 +158,6 @@ pub(super) async fn send(
         let response = exchange(sender, head, request.body_mut(), opener.as_ref(), &lease.0.opened).await?;
         return Ok((response, super::Lease { _stream: Some(lease), flight: None, fresh }));
     }
-    Err(Failure::unsent(Reason::UpstreamReset))
 }
 
 /// Opens a connection, or waits for one that is being opened. True: it is new.
