@@ -8,7 +8,7 @@ mod seldom;
 mod trust;
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::RefCell,
     collections::HashMap,
     net::SocketAddr,
     rc::Rc,
@@ -95,7 +95,7 @@ pub(crate) struct Worker {
     tls: Latest<TlsEpoch>,
     apps: RefCell<HashMap<SocketAddr, App>>,
     drain: watch::Receiver<Drain>,
-    connections: Cell<usize>,
+    connections: accept::Connections,
     last_ended: Notify,
 }
 
@@ -122,7 +122,7 @@ impl Worker {
             learned: LearnedPorts::default(),
             apps: RefCell::default(),
             drain: context.drain,
-            connections: Cell::new(0),
+            connections: accept::Connections::default(),
             last_ended: Notify::new(),
         };
         (Rc::new(worker), context.listeners)
@@ -259,7 +259,7 @@ pub(crate) async fn run(context: WorkerContext) {
         () = drain::ending(&mut drain, Direction::Outbound) => {}
     }
     // Nothing is accepted any more; what runs was told the same and ends by itself, or is dropped with the event loop.
-    tracing::debug!(index, connections = worker.connections.get(), "worker drains");
+    tracing::debug!(index, connections = worker.connections.all(), "worker drains");
     tokio::select! {
         () = worker.all_ended() => {}
         _ = drain.wait_for(|state| *state == Drain::Stopped) => {}
@@ -268,7 +268,7 @@ pub(crate) async fn run(context: WorkerContext) {
 
 impl Worker {
     async fn all_ended(&self) {
-        while self.connections.get() > 0 {
+        while self.connections.all() > 0 {
             self.last_ended.notified().await;
         }
     }

@@ -1,6 +1,6 @@
 //! Accepting: one task per listener, one task per connection.
 
-use std::{future::Future, io, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
+use std::{cell::Cell, future::Future, io, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
 use mesh_core::{addr::PeerAddr, edge::Direction, reason::Reason};
 use tokio::{
@@ -16,7 +16,8 @@ use crate::{
     outbound,
 };
 
-/// Connections that one worker carries at a time; more are closed at once.
+/// Connections that one worker carries at a time in each direction; more are closed at once. Strangers who fill one do not
+/// keep the application from calling others.
 const MAX_CONNECTIONS: usize = 20_000;
 /// Pause after an error that will come again at once, like running out of file descriptors.
 const BACKOFF: Duration = Duration::from_millis(50);
@@ -84,7 +85,7 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 
 fn take(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, listener: &Arc<BoundListener>) {
     let direction = listener.role.direction();
-    if worker.connections.get() >= MAX_CONNECTIONS {
+    if worker.connections.is_full(direction) {
         worker.refused(direction, Reason::TooManyConnections);
         return;
     }
@@ -124,6 +125,31 @@ fn spawn(connection: impl Future<Output = ()> + 'static) {
     tokio::task::spawn_local(connection);
 }
 
+/// How many connections a worker carries.
+#[derive(Default)]
+pub(super) struct Connections {
+    inbound: Cell<usize>,
+    outbound: Cell<usize>,
+}
+
+impl Connections {
+    fn of(&self, direction: Direction) -> &Cell<usize> {
+        match direction {
+            Direction::Inbound => &self.inbound,
+            Direction::Outbound => &self.outbound,
+        }
+    }
+
+    fn is_full(&self, direction: Direction) -> bool {
+        self.of(direction).get() >= MAX_CONNECTIONS
+    }
+
+    /// Those of both directions.
+    pub(super) fn all(&self) -> usize {
+        self.inbound.get() + self.outbound.get()
+    }
+}
+
 /// An accepted connection, or what became of one, counted as long as it lives.
 pub(crate) struct Open {
     worker: Rc<Worker>,
@@ -133,7 +159,8 @@ pub(crate) struct Open {
 impl Open {
     /// Counts one.
     pub(crate) fn count(worker: &Rc<Worker>, direction: Direction) -> Self {
-        worker.connections.set(worker.connections.get() + 1);
+        let count = worker.connections.of(direction);
+        count.set(count.get() + 1);
         worker.shard.connection_opened(direction);
         Self { worker: Rc::clone(worker), direction }
     }
@@ -141,10 +168,10 @@ impl Open {
 
 impl Drop for Open {
     fn drop(&mut self) {
-        let left = self.worker.connections.get().saturating_sub(1);
-        self.worker.connections.set(left);
+        let count = self.worker.connections.of(self.direction);
+        count.set(count.get().saturating_sub(1));
         self.worker.shard.connection_closed(self.direction);
-        if left == 0 {
+        if self.worker.connections.all() == 0 {
             self.worker.last_ended.notify_waiters();
         }
     }
@@ -155,6 +182,16 @@ mod tests {
     use mesh_core::{addr::ListenAddr, config::InboundPort, name::Host};
 
     use super::*;
+
+    #[test]
+    fn one_direction_does_not_fill_the_other() {
+        let connections = Connections::default();
+        connections.of(Direction::Inbound).set(MAX_CONNECTIONS);
+        assert!(connections.is_full(Direction::Inbound) && !connections.is_full(Direction::Outbound));
+        connections.of(Direction::Outbound).set(1);
+        connections.of(Direction::Inbound).set(0);
+        assert_eq!(connections.all(), 1, "the drain waits for both");
+    }
 
     /// Size of the future that `start` would make; it is never called.
     fn size<A, F: Future>(_start: impl Fn(A) -> F) -> usize {
