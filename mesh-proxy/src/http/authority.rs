@@ -9,7 +9,7 @@ use http::{
 };
 use mesh_core::{matching::RequestParts, path, reason::Reason};
 
-use super::headers::only_host;
+use super::headers::{only_host, strip_upgrade};
 use crate::pool::Wire;
 
 /// The host as it was written: the target's own authority (absolute-form, authority-form, `:authority`), else the `host`
@@ -163,6 +163,7 @@ fn to_http2<B>(request: &mut Request<B>) -> Result<(), Reason> {
         return Ok(());
     }
     *request.version_mut() = Version::HTTP_2;
+    strip_upgrade(request.headers_mut());
     let host = request.headers_mut().remove(HOST);
     let mut parts = std::mem::take(request.uri_mut()).into_parts();
     parts.scheme = Some(Scheme::HTTP);

@@ -75,6 +75,13 @@ pub(crate) fn strip(headers: &mut HeaderMap, version: Version) -> Stripped {
     stripped
 }
 
+/// Takes out what [`strip`] leaves of an upgrade: HTTP/2 has none, and refuses these fields (RFC 9113 section 8.2.2).
+pub(crate) fn strip_upgrade(headers: &mut HeaderMap) {
+    if headers.remove(CONNECTION).is_some() {
+        headers.remove(UPGRADE);
+    }
+}
+
 /// As [`strip`], of CONNECT to an application that is a proxy itself, or of the response to it: that one is who authenticates
 /// callers as proxies do, and nothing is upgraded.
 pub(crate) fn strip_of_tunnel(headers: &mut HeaderMap) -> Stripped {

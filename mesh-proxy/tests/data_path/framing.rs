@@ -123,6 +123,34 @@ async fn an_upgrade_to_http2_is_not_passed_on() {
     }
 }
 
+/// HTTP/2 has no upgrades: who asks for one is answered without.
+#[tokio::test]
+async fn a_request_for_an_upgrade_is_answered_by_an_application_of_http2() {
+    let app = HttpApp::start("catalog", fresh_addr(0)).await;
+    let pair = Pair::start(Protocol::Http2, app.address(), |_| ()).await;
+    for upgrade in ["TLS/1.2", "websocket"] {
+        let head =
+            format!("GET / HTTP/1.1\r\nHost: catalog\r\nConnection: Upgrade\r\nUpgrade: {upgrade}\r\n\r\n");
+        let got = exchange(&pair.client, &head, "\r\n\r\n").await;
+        assert!(got.starts_with("HTTP/1.1 200"), "{upgrade}: {got}");
+    }
+    assert_eq!(app.requests(), 2);
+    assert!(!app.seen().iter().any(|seen| seen.headers.contains_key("upgrade")));
+}
+
+/// Nor can an answer over HTTP/2 offer one.
+#[tokio::test]
+async fn an_offer_of_an_upgrade_is_answered_over_http2() {
+    let app = answers(
+        "HTTP/1.1 426 Upgrade Required\r\nConnection: Upgrade\r\nUpgrade: TLS/1.2\r\nContent-Length: 4\r\n\r\nmore",
+    )
+    .await;
+    let pair = Pair::start(Protocol::Http1, app, |_| ()).await;
+    let response = pair.client.http2().await.get("/", "catalog").await.unwrap();
+    assert_eq!((response.status(), response.body().as_ref()), (StatusCode::UPGRADE_REQUIRED, &b"more"[..]));
+    assert!(!response.headers().contains_key("upgrade"), "{response:?}");
+}
+
 /// Rules see the fields that the application will see, not those that `connection` takes out.
 #[tokio::test]
 async fn rules_see_what_is_forwarded() {

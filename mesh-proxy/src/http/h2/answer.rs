@@ -8,7 +8,10 @@ use http::{Request, Response};
 use http_body::Body as _;
 
 use super::{Pump, Received, caller::Caller};
-use crate::http::body::{Incoming, RequestBody, ResponseBody};
+use crate::http::{
+    body::{Incoming, RequestBody, ResponseBody},
+    headers,
+};
 
 /// Answers a request. A caller that resets its stream is not worked for any more.
 pub(super) async fn answer<H, F>(
@@ -43,7 +46,8 @@ pub(super) async fn answer<H, F>(
         }
         Err(refused) => *refused,
     };
-    let (head, body) = response.into_parts();
+    let (mut head, body) = response.into_parts();
+    headers::strip_upgrade(&mut head.headers);
     let ended = body.is_end_stream();
     match respond.send_response(Response::from_parts(head, ()), ended) {
         Ok(stream) if !ended => {
