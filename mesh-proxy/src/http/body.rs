@@ -260,8 +260,9 @@ impl ResponseBody {
         Self { source: Source::Upstream { inner, _lease: lease }, exchange: Some(exchange), clock }
     }
 
-    /// A text of the proxy's own.
+    /// A text of the proxy's own, where the response has a body.
     pub(crate) fn text(text: Bytes, mut exchange: Exchange) -> Self {
+        let text = if exchange.without_body() { Bytes::new() } else { text };
         exchange.response_bytes(text.len() as u64);
         exchange.finish();
         Self {

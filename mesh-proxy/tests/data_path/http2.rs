@@ -3,8 +3,12 @@
 use bytes::Bytes;
 use http::{Request, StatusCode, Version};
 use http_body_util::{BodyExt as _, Full};
-use mesh_core::{protocol::Protocol, reason::Reason};
-use mesh_testkit::{app::HttpApp, net::fresh_addr};
+use mesh_core::{config::Destination, protocol::Protocol, reason::Reason};
+use mesh_testkit::{
+    app::HttpApp,
+    net::{PATIENCE, fresh_addr},
+};
+use tokio::{net::TcpStream, time::timeout};
 
 use crate::mesh::{Pair, reason};
 
@@ -35,6 +39,35 @@ async fn grpc_keeps_its_trailers_and_its_status_counts() {
     assert_eq!(seen[0].uri.authority().map(|a| a.as_str()), Some("catalog"));
     pair.client.counted(&["protocol=\"grpc\""], 2).await;
     pair.server.counted(&["protocol=\"grpc\""], 2).await;
+}
+
+/// What the proxy says itself has the length that it would have, and nothing more, where HEAD asks for it.
+#[tokio::test]
+async fn the_answer_to_head_is_a_head() {
+    let app = HttpApp::start("catalog", fresh_addr(0)).await;
+    let deny = |_: &mut _, server: &mut mesh_core::config::WorkloadConfig| {
+        server.policy.default_action = mesh_core::policy::DefaultAction::Deny;
+    };
+    let pair = Pair::with(Protocol::Http1, app.address(), |_| (), deny).await;
+    let unknown = Destination::Unknown("no Service \"nosuch\" in namespace shop".to_owned());
+    pair.mesh.controller.set_host("nosuch", unknown);
+    let (outbound, inbound) = (pair.client.proxy.addresses().outbound, (pair.server.ip(), 8080).into());
+    for (to, host, status) in
+        [(outbound, "nosuch", StatusCode::NOT_FOUND), (inbound, "catalog", StatusCode::FORBIDDEN)]
+    {
+        let (mut sender, connection) =
+            ::h2::client::handshake(TcpStream::connect(to).await.unwrap()).await.unwrap();
+        tokio::spawn(connection);
+        let mut lengths = Vec::new();
+        for method in ["GET", "HEAD"] {
+            let request = Request::builder().method(method).uri(format!("http://{host}/")).body(()).unwrap();
+            let (response, _) = sender.send_request(request, true).unwrap();
+            let response = timeout(PATIENCE, response).await.unwrap().unwrap();
+            assert_eq!((response.status(), response.body().is_end_stream()), (status, method == "HEAD"));
+            lengths.push(response.headers()["content-length"].clone());
+        }
+        assert!(lengths[0] == lengths[1] && lengths[0] != "0", "{lengths:?}");
+    }
 }
 
 #[tokio::test]
@@ -105,7 +138,7 @@ async fn a_chatty_stream_is_no_attack() {
     const MESSAGES: usize = 20_000;
     let app = HttpApp::start("catalog", fresh_addr(0)).await;
     let pair = Pair::start(Protocol::Grpc, app.address(), |_| ()).await;
-    let stream = tokio::net::TcpStream::connect(pair.client.proxy.addresses().outbound).await.unwrap();
+    let stream = TcpStream::connect(pair.client.proxy.addresses().outbound).await.unwrap();
     let executor = hyper_util::rt::TokioExecutor::new();
     let io = hyper_util::rt::TokioIo::new(stream);
     let (mut sender, connection) = hyper::client::conn::http2::handshake(executor, io).await.unwrap();
