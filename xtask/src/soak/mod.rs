@@ -87,7 +87,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 
 /// The short one in a network of its own, for its addresses are the bench's, too. Needs root.
 pub(crate) fn smoke_apart() -> Result<()> {
-    let own = std::env::current_exe().context("this program is not known")?;
+    // Not the file of this process: the build of the workspace, before the tests, may have replaced it.
+    let own = workspace::target_directory()?.join("debug").join("xtask");
     let mut apart = Command::new("unshare");
     apart.args(["--net", "sh", "-c", "ip link set lo up && exec \"$0\" soak --smoke"]).arg(own);
     workspace::status(&mut apart)
