@@ -27,7 +27,8 @@ const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 /// What was found and taken out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Stripped {
-    /// The message asks for, or agrees to, an upgrade (RFC 9110 section 7.8). Its `upgrade` field is still there.
+    /// The message asks for, or agrees to, an upgrade (RFC 9110 section 7.8), and its `upgrade` field is still there; or it
+    /// is of CONNECT.
     pub upgrade: bool,
     /// How much time a proxy gave for the request; worth something only when it came from a peer with an identity.
     pub timeout: Option<Duration>,
@@ -84,7 +85,7 @@ pub(crate) fn strip_upgrade(headers: &mut HeaderMap) {
 
 /// As [`strip`], of CONNECT to an application that is a proxy itself, or of the response to it: that one is who authenticates
 /// callers as proxies do, and nothing is upgraded.
-pub(crate) fn strip_of_tunnel(headers: &mut HeaderMap) -> Stripped {
+pub(super) fn strip_of_tunnel(headers: &mut HeaderMap) -> Stripped {
     let own = |(name, _): &(&HeaderName, _)| [PROXY_AUTHENTICATE, PROXY_AUTHORIZATION].contains(name);
     let kept: Vec<_> =
         headers.iter().filter(own).map(|(name, value)| (name.clone(), value.clone())).collect();
@@ -92,7 +93,12 @@ pub(crate) fn strip_of_tunnel(headers: &mut HeaderMap) -> Stripped {
     for (name, value) in kept {
         headers.append(name, value);
     }
-    stripped
+    Stripped { upgrade: true, ..stripped }
+}
+
+/// As [`strip`]; `connect`: of CONNECT, or of the response to it.
+pub(crate) fn strip_any(headers: &mut HeaderMap, version: Version, connect: bool) -> Stripped {
+    if connect { strip_of_tunnel(headers) } else { strip(headers, version) }
 }
 
 /// Which fields are there, by one pass that hashes nothing.

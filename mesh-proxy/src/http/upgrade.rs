@@ -14,10 +14,9 @@ use super::{
 };
 use crate::{
     net::{
+        blame,
         copy::{Counts, bidirectional},
-        is_cut,
         overtime::overtime,
-        refusal,
     },
     pool::Lease,
     worker::Open,
@@ -102,9 +101,7 @@ impl<H: 'static> Tunnel<H> {
             outcome = bidirectional(&mut caller, &mut upstream, &self.counts) => {
                 outcome.err().and_then(|error| {
                     tracing::debug!(%error, "joined connections ended");
-                    let cut = is_cut(&error).then_some(Reason::PeerNotTrusted);
-                    // What the callee's proxy says comes before what it is called here.
-                    cut.or_else(|| refusal(&error)).or(self.broken)
+                    blame(&error).or(self.broken)
                 })
             }
             reason = revoked => Some(reason),

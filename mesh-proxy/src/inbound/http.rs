@@ -93,10 +93,7 @@ async fn handle(server: Rc<Server>, mut request: Request<RequestBody>) -> Respon
     let version = request.version();
     let connect = request.method() == Method::CONNECT;
     // Before anything is decided: what is decided on is what the application sees.
-    let stripped = match connect {
-        true => headers::strip_of_tunnel(request.headers_mut()),
-        false => headers::strip(request.headers_mut(), version),
-    };
+    let stripped = headers::strip_any(request.headers_mut(), version, connect);
     let to = Audience { trusted, grpc: headers::wants_grpc(&request) };
     let Entered { edge, limits } = match server.authorise(&mut request) {
         Ok(entered) => entered,
@@ -115,7 +112,7 @@ async fn handle(server: Rc<Server>, mut request: Request<RequestBody>) -> Respon
             Err(refusal) => return refusal.respond(exchange, to),
         }
     }
-    let asked = (stripped.upgrade || connect).then(|| Asked::by(&server, &request));
+    let asked = stripped.upgrade.then(|| Asked::by(&server, &request));
     if authority::is_hostless(&request) {
         authority::name_host(&mut request, server.app.address());
     }
@@ -270,14 +267,11 @@ fn respond(
 ) -> Response<ResponseBody> {
     let version = response.version();
     let connect = asked.as_ref().is_some_and(|asked| asked.request.method == Method::CONNECT);
-    let stripped = match connect {
-        true => headers::strip_of_tunnel(response.headers_mut()),
-        false => headers::strip(response.headers_mut(), version),
-    };
+    let stripped = headers::strip_any(response.headers_mut(), version, connect);
     exchange.head(response.status(), response.headers());
     exchange.answered();
     match asked {
-        Some(asked) if switches(connect, response.status()) && (connect || stripped.upgrade) => {
+        Some(asked) if switches(connect, response.status()) && stripped.upgrade => {
             let open = Open::count(&asked.server.callee.worker, Direction::Inbound);
             let revoked = ended(asked.server, asked.request);
             // Limits of time are the caller's.

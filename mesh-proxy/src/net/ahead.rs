@@ -2,20 +2,20 @@
 //! or for several, instead of one for every 4 KiB.
 
 use std::{
-    io::{self, IoSlice},
-    mem,
+    io, mem,
     pin::{Pin, pin},
     task::{Context, Poll, ready},
 };
 
 use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncReadExt as _, ReadBuf},
     net::TcpStream,
 };
 
 use super::{
     Prefixed, pieces,
     spare::{self, Size},
+    writes_through,
 };
 
 /// A connection, and what was read of it but not asked for yet.
@@ -70,31 +70,7 @@ impl AsyncRead for Ahead {
     }
 }
 
-impl AsyncWrite for Ahead {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
-    }
-}
+writes_through!(Ahead);
 
 #[cfg(test)]
 mod tests {

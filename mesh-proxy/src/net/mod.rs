@@ -10,6 +10,7 @@ pub(crate) mod pieces;
 pub(crate) mod spare;
 mod stream;
 mod tether;
+mod through;
 mod told;
 
 use std::{
@@ -19,14 +20,21 @@ use std::{
     time::Duration,
 };
 
+use mesh_core::reason::Reason;
 use socket2::{Socket, TcpKeepalive};
 
 pub(crate) use self::{
     ahead::Ahead,
     stream::{Dialled, Prefixed, Stream},
-    tether::{Tether, is_cut},
-    told::{TAKEN, Told, refusal, refused},
+    tether::Tether,
+    through::writes_through,
+    told::{TAKEN, Told, refused},
 };
+
+/// Why a connection to a peer broke, where its error tells: it was cut, or the peer's proxy said why it refuses.
+pub(crate) fn blame(error: &io::Error) -> Option<Reason> {
+    tether::is_cut(error).then_some(Reason::PeerNotTrusted).or_else(|| told::refusal(error))
+}
 
 /// How long a peer may be silent before it is asked whether it is still there.
 const SILENCE: Duration = Duration::from_secs(60);

@@ -1,6 +1,6 @@
 //! Bytes from the application, carried without being looked into.
 
-use std::{future::Future, io, net::SocketAddr, rc::Rc, sync::Arc, time::Instant};
+use std::{future::Future, net::SocketAddr, rc::Rc, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use mesh_core::{
@@ -23,12 +23,10 @@ use crate::{
     balance::Flight,
     detect::{Detected, Learned, Opening, Rules, race},
     net::{
-        Stream,
+        Stream, blame,
         copy::{Counts, bidirectional_after},
         dial::dial,
-        is_cut,
         overtime::overtime,
-        refusal,
     },
     pool::Terms,
     telemetry::{EdgeStats, Outcome, access_log::Entry},
@@ -263,17 +261,11 @@ async fn copy(
     let counted = Counted { counts: &counts, ended: Some(ended) };
     let reason = tokio::select! {
         outcome = bidirectional_after(&mut caller, &mut upstream, said, counted.counts) => {
-            outcome.err().map(|error| broken(&error))
+            outcome.err().map(|error| blame(&error).unwrap_or(Reason::UpstreamReset))
         }
         reason = overtime(timeouts, counted.counts) => Some(reason),
     };
     counted.finish(reason);
-}
-
-/// Why a connection broke.
-fn broken(error: &io::Error) -> Reason {
-    let cut = is_cut(error).then_some(Reason::PeerNotTrusted);
-    cut.or_else(|| refusal(error)).unwrap_or(Reason::UpstreamReset)
 }
 
 struct Counted<'a> {

@@ -54,10 +54,7 @@ pub(super) async fn forward(
     let version = request.version();
     let connect = request.method() == Method::CONNECT;
     // Before anything is decided: what is decided on is what is sent.
-    let stripped = match connect {
-        true => headers::strip_of_tunnel(request.headers_mut()),
-        false => headers::strip(request.headers_mut(), version),
-    };
+    let stripped = headers::strip_any(request.headers_mut(), version, connect);
     let rule = match route(table, request, seen) {
         Ok(rule) => rule,
         Err(nowhere) => {
@@ -87,7 +84,7 @@ pub(super) async fn forward(
         Ok(choice) => choice,
         Err(nowhere) => return refuse(exchange, nowhere.reason, "", to),
     };
-    let asked = (stripped.upgrade || connect).then(|| upgrade::requested(request));
+    let asked = stripped.upgrade.then(|| upgrade::requested(request));
     request.body_mut().count_for(&mut exchange);
     if let Some(rule) = plan.filter(|plan| plan.mirrors && asked.is_none()).and_then(|_| table.route(rule)) {
         for filters in rule.filters_towards(Some(choice.backend)) {
@@ -237,10 +234,7 @@ fn respond(
     let Answer { mut response, lease, reason, backend } = answer;
     let version = response.version();
     let connect = asked.as_ref().is_some_and(|asked| asked.connect);
-    let stripped = match connect {
-        true => headers::strip_of_tunnel(response.headers_mut()),
-        false => headers::strip(response.headers_mut(), version),
-    };
+    let stripped = headers::strip_any(response.headers_mut(), version, connect);
     exchange.head(response.status(), response.headers());
     if let Some(reason) = reason {
         exchange.because(reason);
@@ -253,7 +247,7 @@ fn respond(
     }
     match asked {
         Some(Asked { caller, worker, timeouts, .. })
-            if switches(connect, response.status()) && (connect || stripped.upgrade) =>
+            if switches(connect, response.status()) && stripped.upgrade =>
         {
             let open = Open::count(worker, Direction::Outbound);
             // Policy is the other side's.
