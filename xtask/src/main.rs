@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask test`, `demo`, `tidy`, `fuzz`, `bench`, `scale`, `soak`, `h2spec`.
+//! The project's own commands: `cargo xtask test`, `demo`, `tidy`, `fuzz`, `bench`, `scale`, `soak`, `h2spec`, `lab`.
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -9,6 +9,7 @@ mod bench;
 mod demo;
 mod fuzz;
 mod h2spec;
+mod lab;
 mod page;
 mod scale;
 mod soak;
@@ -47,6 +48,8 @@ enum Command {
     Scale(scale::Args),
     /// Run mixed load under changes of everything, and see that nothing fails and no process grows.
     Soak(soak::Args),
+    /// Run a real Kubernetes of one or two nodes on this machine (needs root).
+    Lab(lab::Args),
 }
 
 fn main() -> ExitCode {
@@ -59,6 +62,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(&args),
         Command::Scale(args) => scale::run(&args),
         Command::Soak(args) => soak::run(&args),
+        Command::Lab(args) => lab::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result, bail};
 
 use crate::stages::Stages;
-use crate::{fuzz, soak, tidy, workspace};
+use crate::{fuzz, lab, soak, tidy, workspace};
 
 /// How long each fuzz target is run.
 const FUZZ_SECONDS: u32 = 1;
@@ -17,6 +17,9 @@ pub(crate) struct Args {
     /// Also check formatting and lints, and fail if any test cannot run on this machine.
     #[arg(long)]
     ci: bool,
+    /// Also start a real Kubernetes, as root, and see that it works and leaves nothing (docs/lab.md).
+    #[arg(long)]
+    with_lab: bool,
     /// Given to `cargo test` as they are, for example -p mesh-core, or part of a test's name.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     args: Vec<String>,
@@ -37,6 +40,15 @@ fn run_stages(args: &Args, stages: &mut Stages) -> Result<Counts> {
         bail!("with --ci every test must be able to run, but: {}", missing.join("; "));
     }
     missing.into_iter().for_each(|what| stages.leave_out(what));
+    if args.with_lab {
+        lab::check::missing().context("with --with-lab the lab must be able to run")?;
+    } else {
+        let lacks = lab::check::missing().err().map(|error| format!(", but first: {error:#}"));
+        stages.leave_out(format!(
+            "the lab, a real Kubernetes: run with --with-lab{}",
+            lacks.unwrap_or_default()
+        ));
+    }
 
     if args.ci {
         stages.run("format", || workspace::status(&mut workspace::cargo(["fmt", "--all", "--check"])))?;
@@ -61,6 +73,9 @@ fn run_stages(args: &Args, stages: &mut Stages) -> Result<Counts> {
         stages.leave_out(
             "fuzz targets and the soak: run with --ci, or `cargo xtask fuzz` and `soak --smoke`".to_owned(),
         );
+    }
+    if args.with_lab {
+        lab::check::run(stages)?;
     }
     Ok(counts)
 }
