@@ -34,7 +34,8 @@ impl Stages {
         for (name, took) in &self.done {
             println!("{name:<20}{:>7.1}", took.as_secs_f64());
         }
-        println!("{:<20}{:>7.1}", "total", self.done.iter().map(|(_, took)| took.as_secs_f64()).sum::<f64>());
+        let total: Duration = self.done.iter().map(|(_, took)| *took).sum();
+        println!("{:<20}{:>7.1}", "total", total.as_secs_f64());
         for what in &self.left_out {
             println!("left out: {what}");
         }

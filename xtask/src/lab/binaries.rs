@@ -108,7 +108,8 @@ impl Program {
             fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
         }
         // Whole or not at all, whatever ends us.
-        let part = lab.binaries().join(format!("{}-{}.part", self.name, std::process::id()));
+        let part = lab.binaries().join(format!("{}.part", self.name));
+        remove(&part)?;
         let mut go = Command::new("go");
         go.args(["build", "-mod=readonly", "-buildvcs=false", "-trimpath", "-ldflags"]);
         go.arg(format!("-s -w {}", self.stamp(version))).arg("-o").arg(&part).arg(".");

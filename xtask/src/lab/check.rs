@@ -36,26 +36,38 @@ pub(super) fn run_alone() -> Result<()> {
     done
 }
 
-/// Runs it.
+/// Runs it. When it fails, the lab is left as it is, to look into.
 pub(crate) fn run(stages: &mut Stages) -> Result<()> {
     let lab = lab()?;
     stages.run("lab: compile", || binaries::build(&lab))?;
-    // Of a test that was killed.
+    // Of a test that failed or was killed.
     down::run(&lab)?;
+    let done = parts(&lab, stages);
+    if done.is_err() && lab.is_begun() {
+        println!(
+            "{lab} is left: `{}` looks into it, `{}` ends it",
+            lab.command("shell"),
+            lab.command("down")
+        );
+    }
+    done
+}
+
+fn parts(lab: &Lab, stages: &mut Stages) -> Result<()> {
     let before = Before::look();
     stages.run("lab: cut short, down", || {
-        interrupted(&lab)?;
-        end(&lab, &before)
+        interrupted(lab)?;
+        end(lab, &before)
     })?;
     stages.run("lab: cut short, up", || {
-        interrupted(&lab)?;
-        start(&lab, 1)
+        interrupted(lab)?;
+        start(lab, 1)
     })?;
-    stages.run("lab: one node", || cluster(&lab))?;
-    stages.run("lab: down", || end(&lab, &before))?;
-    stages.run("lab: up, two nodes", || start(&lab, 2))?;
-    stages.run("lab: two nodes", || cluster(&lab))?;
-    stages.run("lab: down again", || end(&lab, &before))
+    stages.run("lab: one node", || cluster(lab))?;
+    stages.run("lab: down", || end(lab, &before))?;
+    stages.run("lab: up, two nodes", || start(lab, 2))?;
+    stages.run("lab: two nodes", || cluster(lab))?;
+    stages.run("lab: down again", || end(lab, &before))
 }
 
 fn start(lab: &Lab, nodes: u8) -> Result<()> {

@@ -22,12 +22,19 @@ pub(super) fn run(lab: &Lab) -> Result<()> {
         Stages::default().run("down", || remove(lab))?;
     } else {
         println!("{lab} is not up");
+        // If `lab up` came no further than this.
+        remove_empty(&lab.folder())?;
     }
     lock.remove()?;
     // Others may have labs there.
-    match fs::remove_dir(lab.base()) {
-        Err(error) if !matches!(error.kind(), ErrorKind::DirectoryNotEmpty | ErrorKind::ResourceBusy) => {
-            Err(error).with_context(|| format!("cannot remove {}", lab.base().display()))
+    remove_empty(lab.base())
+}
+
+/// Removes a folder, if it is there and nothing is in it.
+fn remove_empty(folder: &Path) -> Result<()> {
+    match fs::remove_dir(folder) {
+        Err(error) if !matches!(error.kind(), ErrorKind::DirectoryNotEmpty | ErrorKind::NotFound) => {
+            Err(error).with_context(|| format!("cannot remove {}", folder.display()))
         }
         _ => Ok(()),
     }

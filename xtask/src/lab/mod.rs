@@ -34,7 +34,7 @@ use crate::workspace;
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Name of the lab: labs of different names can run beside each other.
-    #[arg(long, global = true, default_value = "lab")]
+    #[arg(long, global = true, default_value = place::DEFAULT_NAME)]
     name: String,
     /// Folder for the state of labs; each has a folder of its name in it.
     #[arg(long, global = true, env = place::STATE, default_value = place::DEFAULT_STATE)]
@@ -128,7 +128,7 @@ fn path(lab: &Lab) -> Result<OsString> {
 
 fn require_up(lab: &Lab) -> Result<()> {
     needs::check_root()?;
-    ensure!(lab.is_ready(), "{lab} is not up: `cargo xtask lab up` starts it");
+    ensure!(lab.is_ready(), "{lab} is not up: `{}` starts it", lab.command("up"));
     Ok(())
 }
 

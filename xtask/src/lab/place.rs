@@ -22,6 +22,8 @@ pub(super) const PODS: &str = "10.244.0.0/16";
 /// Variables with the folders that `--state` and `--cache` give.
 pub(super) const STATE: &str = "MESH_LAB_STATE";
 pub(super) const CACHE: &str = "MESH_LAB_CACHE";
+/// What holds where nothing is said.
+pub(super) const DEFAULT_NAME: &str = "lab";
 pub(super) const DEFAULT_STATE: &str = "/var/tmp/mesh-lab";
 
 /// Folders of which every node has its own, so that it does not see what the machine has there.
@@ -85,6 +87,14 @@ impl Lab {
     /// Its name.
     pub(super) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// What to type for this lab.
+    pub(super) fn command(&self, what: &str) -> String {
+        match self.name.as_str() {
+            DEFAULT_NAME => format!("cargo xtask lab {what}"),
+            name => format!("cargo xtask lab --name {name} {what}"),
+        }
     }
 
     /// Holds the folders of all labs.

@@ -78,7 +78,7 @@ pub(super) fn spawn(record: &Path, log: &Path, command: &Command) -> Result<Chil
     let out = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
     let also = out.try_clone().context("cannot share the log file")?;
     let mut alone = Command::new("setsid");
-    alone.args(["sh", "-c", NOTE]).arg(record).arg(command.get_program()).args(command.get_args());
+    alone.args(["bash", "-c", NOTE]).arg(record).arg(command.get_program()).args(command.get_args());
     alone.current_dir("/").stdin(Stdio::null()).stdout(out).stderr(also);
     alone.spawn().context("cannot start setsid: install the package util-linux")
 }
@@ -162,10 +162,19 @@ mod tests {
     fn a_process_is_known_again() {
         let folder = tempfile::tempdir().expect("a folder");
         let (file, log) = (folder.path().join("record"), folder.path().join("log"));
+        // Such as a lock of the shell that starts us.
+        let inherited = File::create(folder.path().join("inherited")).expect("a file");
+        rustix::io::fcntl_setfd(&inherited, rustix::io::FdFlags::empty()).expect("a flag");
         let mut child = spawn(&file, &log, Command::new("sleep").arg("60")).expect("it starts");
-        while Record::read(&file).is_none() {
+        let is_sleep = || {
+            let name = fs::read_to_string(format!("/proc/{}/comm", child.id()));
+            name.is_ok_and(|name| name == "sleep\n")
+        };
+        while !is_sleep() {
             thread::sleep(Duration::from_millis(5));
         }
+        let files = fs::read_dir(format!("/proc/{}/fd", child.id())).expect("its files");
+        assert_eq!(files.count(), 3);
         let record = Record::read(&file).expect("a record");
         assert_eq!(u32::try_from(record.pid()), Ok(child.id()));
         let other = Record { pid: record.pid, started: record.started + 1 };

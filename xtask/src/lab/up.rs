@@ -32,32 +32,36 @@ pub(crate) struct Options {
 
 /// Starts the cluster, unless it runs, and says how long each step took.
 pub(super) fn run(lab: &Lab, options: &Options) -> Result<()> {
-    let mut stages = Stages::default();
-    let done = steps(lab, options, &mut stages);
-    stages.print();
-    done?;
-    println!("{lab} is up; `cargo xtask lab shell` has kubectl, KUBECONFIG={}", lab.kubeconfig().display());
-    Ok(())
-}
-
-fn steps(lab: &Lab, options: &Options, stages: &mut Stages) -> Result<()> {
     needs::check_root()?;
     let missing = needs::to_run(lab)?;
+    let mut stages = Stages::default();
     if options.install {
         stages.run("packages", || needs::install(&missing))?;
     } else {
         needs::check(&missing)?;
     }
+    let done = steps(lab, options.nodes, &mut stages);
+    stages.print();
+    done?;
+    println!(
+        "{lab} is up: `{}` lists its pods, `{}` ends it",
+        lab.command("shell kubectl get pods -A"),
+        lab.command("down")
+    );
+    Ok(())
+}
+
+fn steps(lab: &Lab, nodes: u8, stages: &mut Stages) -> Result<()> {
     stages.run("compile", || binaries::build(lab))?;
 
     let lock = Lock::take(lab)?;
-    if is_up(lab, options.nodes)? {
+    if is_up(lab, nodes)? {
         return Ok(());
     }
-    stages.run("prepare", || prepare(lab, options.nodes))?;
+    stages.run("prepare", || prepare(lab, nodes))?;
     let mut started = Started::default();
     stages.run("control plane", || control_plane(lab, &mut started))?;
-    stages.run("nodes", || nodes(lab, &mut started))?;
+    stages.run("nodes", || join(lab, &mut started))?;
     stages.run("dns and accounts", || services(lab, &mut started))?;
     write(&lab.ready_file(), "")?;
     drop(lock);
@@ -74,7 +78,8 @@ fn is_up(lab: &Lab, nodes: u8) -> Result<bool> {
         let there = lab.nodes().len();
         ensure!(
             there == usize::from(nodes),
-            "{lab} is up with {there} node(s): end it by `cargo xtask lab down` first, or take another --name"
+            "{lab} is up with {there} node(s): end it by `{}` first, or take another --name",
+            lab.command("down")
         );
         return Ok(true);
     }
@@ -132,7 +137,7 @@ fn control_plane(lab: &Lab, started: &mut Started) -> Result<()> {
     cluster::controllers(started, first)
 }
 
-fn nodes(lab: &Lab, started: &mut Started) -> Result<()> {
+fn join(lab: &Lab, started: &mut Started) -> Result<()> {
     let nodes = lab.nodes();
     for node in &nodes {
         let answers = || {
