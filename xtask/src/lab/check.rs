@@ -151,6 +151,8 @@ fn cluster(lab: &Lab) -> Result<()> {
     // Itself by its service: the reply must come back the same way.
     let answer = within(lab, "server", "wget -q -O - http://server.default.svc/cgi-bin/who")?;
     ensure!(answer.starts_with("server "), "the server answers itself `{answer}`");
+    let outside = within(lab, "client", "wget -O - http://192.0.2.1 2>&1; true")?;
+    ensure!(outside.contains("unreachable"), "who asks for what is outside is told:\n{outside}");
     println!("{}, {client}, reaches {}, {server}, by name, service and address", first.name(), last.name());
     Ok(())
 }

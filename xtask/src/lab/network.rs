@@ -33,7 +33,9 @@ pub(super) fn make(lab: &Lab) -> Result<()> {
             &switch,
             &format!(
                 "link add name node{number} type veth peer name eth0 netns {network}\n\
-                 link set node{number} master nodes\nlink set node{number} up\n"
+                 link set node{number} master nodes\nlink set node{number} up\n\
+                 route add {} via {ip}\n",
+                node.pods()
             ),
         )?;
         let mut inner = format!(
