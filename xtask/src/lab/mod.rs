@@ -114,7 +114,8 @@ fn shell(lab: &Lab, command: &[OsString]) -> Result<()> {
     };
     let Some(node) = lab.nodes().into_iter().next() else { bail!("{lab} has no node") };
     let mut inside = node.in_network(Path::new(program));
-    inside.args(args).env("KUBECONFIG", lab.kubeconfig()).env("PATH", path(lab)?);
+    inside.args(args).env("PATH", path(lab)?);
+    inside.env("KUBECONFIG", lab.kubeconfig()).env("KUBECACHEDIR", lab.kubectl_cache());
     let error = inside.exec();
     Err(error).context("cannot start nsenter: install the package util-linux")
 }

@@ -178,12 +178,17 @@ impl Lab {
         self.ready_file().exists()
     }
 
+    /// What `kubectl` keeps of answers.
+    pub(super) fn kubectl_cache(&self) -> PathBuf {
+        self.folder().join("kubectl")
+    }
+
     /// `kubectl` as administrator.
     pub(super) fn kubectl<const N: usize>(&self, args: [&str; N]) -> Command {
         let first = Node { lab: self, number: 1 };
         let mut command = first.in_network(&self.binaries().join("kubectl"));
         command.arg("--kubeconfig").arg(self.kubeconfig());
-        command.arg("--cache-dir").arg(self.folder().join("kubectl")).args(args);
+        command.arg("--cache-dir").arg(self.kubectl_cache()).args(args);
         command
     }
 }

@@ -4,8 +4,8 @@
 set -eu
 node=$1
 
-# First of all, for mount itself writes there.
-mount -t tmpfs -o mode=755 lab /run
+# First of all, and without a note of it, for notes of mounts are below /run.
+mount -n -t tmpfs -o mode=755 lab /run
 mount --make-rshared /
 for folder in lib log; do
     mkdir -p "$node/var/$folder"
