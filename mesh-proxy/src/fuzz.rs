@@ -14,6 +14,7 @@ pub const TARGETS: &[Target] = &[
     ("h2-frames", crate::http::fuzz::frames, crate::http::fuzz::frame_seeds),
     ("request-head", crate::http::fuzz::request, crate::http::fuzz::requests),
     ("fields", crate::http::fuzz::fields, crate::http::fuzz::field_seeds),
+    ("tls-records", crate::tls::session::fuzz::records, crate::tls::session::fuzz::record_seeds),
     ("proxy-header", crate::inbound::fuzz::proxy_header, crate::inbound::fuzz::proxy_headers),
     ("handover", crate::upgrade::fuzz::handover, crate::upgrade::fuzz::handovers),
     ("netlink", crate::init::fuzz::netlink, crate::init::fuzz::answers),

@@ -5,7 +5,7 @@ use std::future::Future;
 
 use http::{Method, Request, Response};
 use mesh_core::{reason::Reason, settings::Timeouts};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::AsyncWrite;
 
 use super::{
     body::{Incoming, RequestBody, ResponseBody},
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     net::{
-        blame,
+        Lend, blame,
         copy::{Counts, bidirectional},
         overtime::overtime,
     },
@@ -79,7 +79,7 @@ impl<H: 'static> Tunnel<H> {
         timeouts: Timeouts,
         revoked: impl Future<Output = Reason> + 'static,
     ) where
-        S: AsyncRead + AsyncWrite + Unpin + 'static,
+        S: Lend + AsyncWrite + 'static,
     {
         tokio::task::spawn_local(self.carry(caller, upstream, timeouts, revoked));
     }
@@ -91,7 +91,7 @@ impl<H: 'static> Tunnel<H> {
         timeouts: Timeouts,
         revoked: impl Future<Output = Reason>,
     ) where
-        S: AsyncRead + AsyncWrite + Unpin,
+        S: Lend + AsyncWrite,
     {
         let (Some(mut caller), Some(mut upstream)) = (caller.stream().await, upstream) else {
             self.reason = Some(Reason::ClientDisconnected);

@@ -16,7 +16,6 @@ use tokio::{
     net::TcpStream,
     time::timeout,
 };
-use tokio_rustls::TlsAcceptor;
 
 use super::{
     first::{First, introduction, look},
@@ -27,9 +26,12 @@ use super::{
 };
 use crate::{
     detect::{Detected, Opening, PREFACE},
-    net::{Ahead, Prefixed, Stream, original::original_destination},
+    net::{Accepted, Prefixed, Stream, original::original_destination},
     pool::Wire,
-    tls::peer_identity,
+    tls::{
+        peer_identity,
+        session::{self, Established},
+    },
     worker::Worker,
 };
 
@@ -171,25 +173,26 @@ fn plaintext(declared: Protocol, detected: Option<Detected>) -> Option<Carried> 
 async fn accept(worker: &Rc<Worker>, stream: Prefixed) -> Result<(Stream, SpiffeId, MeshAlpn), Reason> {
     let epoch = worker.wait_for_tls().await?;
     // In a box: a handshake's state is large and soon over.
-    let handshake = Box::pin(TlsAcceptor::from(epoch.server_config()).accept(Ahead::new(stream)));
-    let accepted = match timeout(HANDSHAKE_TIMEOUT, handshake).await {
+    let handshake = Box::pin(session::accept(epoch.server_config(), stream));
+    let (session, established) = match timeout(HANDSHAKE_TIMEOUT, handshake).await {
         Ok(outcome) => outcome.map_err(|error| {
             tracing::debug!(%error, "TLS handshake refused");
             Reason::TlsHandshakeFailed
         })?,
         Err(_) => return Err(Reason::TlsHandshakeFailed),
     };
-    let (_, session) = accepted.get_ref();
-    let alpn = session.alpn_protocol().and_then(MeshAlpn::from_bytes).ok_or(Reason::TlsHandshakeFailed)?;
-    let caller = peer_identity(session.peer_certificates()).map_err(|error| {
+    let Established { alpn, chain } = established;
+    let alpn = alpn.and_then(|alpn| MeshAlpn::from_bytes(&alpn)).ok_or(Reason::TlsHandshakeFailed)?;
+    let caller = peer_identity(chain.as_deref()).map_err(|error| {
         tracing::debug!(%error, "peer without an identity");
         Reason::TlsHandshakeFailed
     })?;
-    let mut accepted = Box::new(Prefixed::new(accepted, Bytes::new()));
+    let inner = Prefixed::new(session, Bytes::new());
+    let mut accepted = Box::new(Accepted { inner, chain, roots: epoch.roots_hash });
     if matches!(alpn, MeshAlpn::H2 | MeshAlpn::H1OverH2) {
-        read_preface(worker, &mut accepted).await?;
+        read_preface(worker, &mut accepted.inner).await?;
     }
-    Ok((Stream::Accepted(accepted, epoch.roots_hash), caller, alpn))
+    Ok((Stream::Accepted(accepted), caller, alpn))
 }
 
 /// Reads the connection preface, to be read again: HTTP/2 would wait for it for ever, even when the proxy drains.

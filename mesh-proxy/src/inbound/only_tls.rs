@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 
 use crate::{
     detect::HANDSHAKE,
-    net::{Stream, writes_through},
+    net::{Lend, Stream, writes_through},
 };
 
 /// Why reading fails on a connection that carries something else.
@@ -56,6 +56,16 @@ impl AsyncRead for OnlyTls<'_> {
             self.looks = false;
         }
         Poll::Ready(Ok(()))
+    }
+}
+
+impl Lend for OnlyTls<'_> {
+    fn poll_lend(&mut self, cx: &mut Context<'_>) -> Option<Poll<io::Result<&[u8]>>> {
+        if self.looks { None } else { self.inner.poll_lend(cx) }
+    }
+
+    fn take_lent(&mut self, count: usize) {
+        self.inner.take_lent(count);
     }
 }
 

@@ -18,7 +18,10 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-use super::spare::{self, Size};
+use super::{
+    Lend,
+    spare::{self, Size},
+};
 
 /// How long nothing may come once one direction has ended: the side that has said all may be gone unnoticed.
 const HALF_CLOSED_IDLE: Duration = Duration::from_secs(600);
@@ -46,8 +49,8 @@ impl Counts {
 /// came in the other for ten minutes.
 pub(crate) async fn bidirectional<A, B>(a: &mut A, b: &mut B, counts: &Counts) -> io::Result<()>
 where
-    A: AsyncRead + AsyncWrite + Unpin,
-    B: AsyncRead + AsyncWrite + Unpin,
+    A: Lend + AsyncWrite,
+    B: Lend + AsyncWrite,
 {
     copy(a, b, counts, HALF_CLOSED_IDLE).await
 }
@@ -63,8 +66,8 @@ pub(crate) async fn bidirectional_after<A, B>(
     counts: &Counts,
 ) -> io::Result<()>
 where
-    A: AsyncRead + AsyncWrite + Unpin,
-    B: AsyncRead + AsyncWrite + Unpin,
+    A: Lend + AsyncWrite,
+    B: Lend + AsyncWrite,
 {
     if !said.is_empty() {
         a.write_all(&said).await?;
@@ -75,8 +78,8 @@ where
 
 async fn copy<A, B>(a: &mut A, b: &mut B, counts: &Counts, half_closed_idle: Duration) -> io::Result<()>
 where
-    A: AsyncRead + AsyncWrite + Unpin,
-    B: AsyncRead + AsyncWrite + Unpin,
+    A: Lend + AsyncWrite,
+    B: Lend + AsyncWrite,
 {
     let (mut forth, mut back) = (Half::default(), Half::default());
     let mut idle = Idle { limit: half_closed_idle, timer: None, seen: 0 };
@@ -147,7 +150,7 @@ impl Half {
         count: &Cell<u64>,
     ) -> Poll<io::Result<()>>
     where
-        R: AsyncRead + Unpin,
+        R: Lend,
         W: AsyncWrite + Unpin,
     {
         loop {
@@ -161,32 +164,39 @@ impl Half {
                 State::Copying => {
                     while self.start < self.buffer.len() {
                         let pending = self.buffer.get(self.start..).unwrap_or_default();
-                        let written = ready!(Pin::new(&mut *to).poll_write(cx, pending))?;
-                        if written == 0 {
-                            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-                        }
+                        let written = ready!(poll_some(to, cx, pending, count))?;
                         self.start += written;
                         self.unflushed = true;
-                        count.set(count.get() + written as u64);
                     }
-                    if let Err(pending) = self.fill(cx, from)? {
+                    let come = match from.poll_lend(cx) {
+                        None => self.fill(cx, from)?,
+                        Some(Poll::Pending) => Poll::Pending,
+                        Some(Poll::Ready(lent)) => {
+                            let lent = lent?;
+                            if lent.is_empty() {
+                                self.state = State::Ending;
+                            } else {
+                                let written = ready!(poll_some(to, cx, lent, count))?;
+                                from.take_lent(written);
+                                self.unflushed = true;
+                            }
+                            Poll::Ready(())
+                        }
+                    };
+                    if come.is_pending() {
                         if self.unflushed {
                             ready!(Pin::new(&mut *to).poll_flush(cx))?;
                             self.unflushed = false;
                         }
-                        return pending;
+                        return Poll::Pending;
                     }
                 }
             }
         }
     }
 
-    /// Reads into the empty buffer. The inner Err says that there is nothing to read now.
-    fn fill<R: AsyncRead + Unpin>(
-        &mut self,
-        cx: &mut Context<'_>,
-        from: &mut R,
-    ) -> io::Result<Result<(), Poll<io::Result<()>>>> {
+    /// Reads into the empty buffer. Pending: there is nothing to read now.
+    fn fill<R: AsyncRead + Unpin>(&mut self, cx: &mut Context<'_>, from: &mut R) -> io::Result<Poll<()>> {
         let filled = !self.buffer.is_empty() && self.buffer.len() == self.buffer.capacity();
         if !self.large && filled {
             self.large = true;
@@ -200,7 +210,7 @@ impl Half {
         match pin!(from.read_buf(&mut self.buffer)).poll(cx) {
             Poll::Pending => {
                 spare::put(mem::take(&mut self.buffer));
-                Ok(Err(Poll::Pending))
+                Ok(Poll::Pending)
             }
             Poll::Ready(Err(error)) => Err(error),
             Poll::Ready(Ok(count)) => {
@@ -208,10 +218,25 @@ impl Half {
                 if count == 0 {
                     self.state = State::Ending;
                 }
-                Ok(Ok(()))
+                Ok(Poll::Ready(()))
             }
         }
     }
+}
+
+/// Writes some of `bytes`, and counts them.
+fn poll_some<W: AsyncWrite + Unpin>(
+    to: &mut W,
+    cx: &mut Context<'_>,
+    bytes: &[u8],
+    count: &Cell<u64>,
+) -> Poll<io::Result<usize>> {
+    let written = ready!(Pin::new(to).poll_write(cx, bytes))?;
+    if written == 0 {
+        return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+    }
+    count.set(count.get() + written as u64);
+    Poll::Ready(Ok(written))
 }
 
 #[cfg(test)]

@@ -7,14 +7,16 @@ use mesh_core::{protocol::MeshAlpn, reason::Reason};
 use rustls::{ClientConfig, pki_types::ServerName};
 use socket2::SockRef;
 use tokio::{net::TcpStream, time::timeout};
-use tokio_rustls::TlsConnector;
 
 use super::{
-    Ahead, Dialled, Prefixed, Stream, Told,
+    Dialled, Prefixed, Stream, Told,
     own::{self, To},
     probe,
 };
-use crate::tls::{handshake_reason, is_plaintext};
+use crate::tls::{
+    handshake_reason, is_plaintext,
+    session::{self, Established},
+};
 
 /// How long connecting may take, TLS handshake included, unless configured.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -87,16 +89,17 @@ async fn shake_hands(address: SocketAddr, config: &Arc<ClientConfig>) -> Result<
     let tcp = reach(address, To::Proxy).await.map_err(Failed::Because)?;
     // An address as name: no SNI. Who the peer must be stands in the configuration's verifier.
     let name = ServerName::IpAddress(address.ip().into());
-    let connector = TlsConnector::from(Arc::clone(config));
-    match connector.connect(name, Ahead::new(Prefixed::new(tcp, Bytes::new()))).await {
+    // In a box: a handshake's state is large and soon over.
+    match Box::pin(session::connect(Arc::clone(config), name, Prefixed::new(tcp, Bytes::new()))).await {
         // One that was not offered is no handshake.
-        Ok(stream) => match stream.get_ref().1.alpn_protocol() {
-            Some(alpn) if alpn == MeshAlpn::TcpTold.as_bytes() => {
-                Ok(Stream::Told(Box::new(Told::new(Dialled::new(stream)))))
-            }
-            Some(_) => Ok(Stream::Dialled(Box::new(Dialled::new(stream)))),
-            None => Err(Failed::Because(Reason::TlsHandshakeFailed)),
-        },
+        Ok((session, Established { alpn: Some(alpn), chain })) => {
+            let dialled = Dialled::new(session, chain);
+            Ok(match alpn == MeshAlpn::TcpTold.as_bytes() {
+                true => Stream::Told(Box::new(Told::new(dialled))),
+                false => Stream::Dialled(Box::new(dialled)),
+            })
+        }
+        Ok((_, Established { alpn: None, .. })) => Err(Failed::Because(Reason::TlsHandshakeFailed)),
         Err(error) => {
             tracing::debug!(%address, %error, "TLS handshake failed");
             Err(if is_plaintext(&error) {

@@ -1,8 +1,8 @@
 //! Byte streams: one type for every kind of connection, original destinations, dialling, copying.
 
-mod ahead;
 pub(crate) mod copy;
 pub(crate) mod dial;
+mod lend;
 pub(crate) mod original;
 pub(crate) mod overtime;
 pub(crate) mod own;
@@ -24,8 +24,8 @@ use mesh_core::reason::Reason;
 use socket2::{Socket, TcpKeepalive};
 
 pub(crate) use self::{
-    ahead::Ahead,
-    stream::{Dialled, Prefixed, Stream},
+    lend::Lend,
+    stream::{Accepted, Dialled, Prefixed, Stream},
     tether::Tether,
     through::writes_through,
     told::{TAKEN, Told, refused},

@@ -8,19 +8,16 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
-use rustls::pki_types::CertificateDer;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncBufRead as _, AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
 };
-use tokio_rustls::{client, server};
 
 use super::{
-    Ahead, pieces,
     tether::{Tether, To},
     told::Told,
 };
-use crate::tls::{Credentials, RootsHash, Side};
+use crate::tls::{Chain, Credentials, RootsHash, Side, session::Session};
 
 /// A connection whose first bytes were read already and are read again.
 #[derive(Debug)]
@@ -40,6 +37,11 @@ impl<S> Prefixed<S> {
         self.prefix = bytes;
     }
 
+    /// The connection itself, when nothing is to be read again.
+    pub(super) fn inner(&mut self) -> Option<&mut S> {
+        self.prefix.is_empty().then_some(&mut self.inner)
+    }
+
     /// The connection itself.
     #[cfg(test)]
     pub(crate) fn get_ref(&self) -> &S {
@@ -52,25 +54,35 @@ impl<S> Prefixed<S> {
 pub(crate) enum Stream {
     /// Plain TCP.
     Tcp(Prefixed),
-    /// TLS, the peer dialled; its chain was verified under these roots.
-    Accepted(Box<Prefixed<server::TlsStream<Ahead>>>, RootsHash),
+    /// TLS, the peer dialled.
+    Accepted(Box<Accepted>),
     /// TLS, this side dialled.
     Dialled(Box<Dialled>),
     /// The same, and the peer says first whether it takes the connection.
     Told(Box<Told>),
 }
 
+/// TLS from a peer that dialled.
+#[derive(Debug)]
+pub(crate) struct Accepted {
+    pub(crate) inner: Prefixed<Session<Prefixed>>,
+    pub(crate) chain: Option<Chain>,
+    /// The roots under which the chain was verified.
+    pub(crate) roots: RootsHash,
+}
+
 /// TLS to a peer that this side dialled. Others may cut it.
 #[derive(Debug)]
 pub(crate) struct Dialled {
-    inner: client::TlsStream<Ahead>,
+    inner: Session<Prefixed>,
+    chain: Option<Chain>,
     tether: Rc<Tether>,
 }
 
 impl Dialled {
     /// After the handshake.
-    pub(crate) fn new(inner: client::TlsStream<Ahead>) -> Self {
-        Self { inner, tether: Rc::default() }
+    pub(crate) fn new(inner: Session<Prefixed>, chain: Option<Chain>) -> Self {
+        Self { inner, chain, tether: Rc::default() }
     }
 
     /// What cuts it.
@@ -79,15 +91,30 @@ impl Dialled {
     }
 
     /// What the peer authenticated with, leaf first.
-    pub(crate) fn chain(&self) -> Option<&[CertificateDer<'static>]> {
-        self.inner.get_ref().1.peer_certificates()
+    pub(crate) fn chain(&self) -> Option<&Chain> {
+        self.chain.as_ref()
+    }
+
+    /// What the peer sent, in the buffer where it was opened; nothing: that was all.
+    pub(super) fn poll_plain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
+        self.tether.check()?;
+        let outcome = Pin::new(&mut self.inner).poll_fill_buf(cx);
+        if outcome.is_pending() {
+            self.tether.wait(To::Read, cx);
+        }
+        outcome
+    }
+
+    /// Takes so many bytes of that.
+    pub(super) fn consume(&mut self, count: usize) {
+        Pin::new(&mut self.inner).consume(count);
     }
 
     fn reach<T>(
         &mut self,
         cx: &mut Context<'_>,
         to: To,
-        act: impl FnOnce(Pin<&mut client::TlsStream<Ahead>>, &mut Context<'_>) -> Poll<io::Result<T>>,
+        act: impl FnOnce(Pin<&mut Session<Prefixed>>, &mut Context<'_>) -> Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
         self.tether.check()?;
         let outcome = act(Pin::new(&mut self.inner), cx);
@@ -143,9 +170,7 @@ impl Stream {
     /// What the caller authenticated with; None: this is no connection that a peer made with mesh TLS.
     pub(crate) fn caller(&self) -> Option<Credentials> {
         match self {
-            Self::Accepted(io, roots) => {
-                Credentials::new(Side::Caller, io.inner.get_ref().1.peer_certificates(), *roots)
-            }
+            Self::Accepted(io) => Credentials::new(Side::Caller, io.chain.as_ref(), io.roots),
             Self::Tcp(_) | Self::Dialled(_) | Self::Told(_) => None,
         }
     }
@@ -155,7 +180,7 @@ impl Stream {
         match self {
             Self::Dialled(io) => Some(io),
             Self::Told(io) => Some(io.dialled()),
-            Self::Tcp(_) | Self::Accepted(..) => None,
+            Self::Tcp(_) | Self::Accepted(_) => None,
         }
     }
 }
@@ -208,11 +233,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Prefixed<S> {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match bufs {
-            // TLS has one record to write as a rule, and the kernel takes one piece with less ado.
-            [only] => Pin::new(&mut self.inner).poll_write(cx, only),
-            _ => Pin::new(&mut self.inner).poll_write_vectored(cx, bufs),
-        }
+        Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
     }
 }
 
@@ -221,7 +242,7 @@ macro_rules! delegate {
     ($self:ident, $method:ident, $($arg:expr),*) => {
         match $self.get_mut() {
             Stream::Tcp(io) => Pin::new(io).$method($($arg),*),
-            Stream::Accepted(io, _) => Pin::new(io.as_mut()).$method($($arg),*),
+            Stream::Accepted(io) => Pin::new(&mut io.inner).$method($($arg),*),
             Stream::Dialled(io) => Pin::new(io.as_mut()).$method($($arg),*),
             Stream::Told(io) => Pin::new(io.as_mut()).$method($($arg),*),
         }
@@ -236,7 +257,7 @@ impl AsyncRead for Stream {
 
 impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.poll_write_vectored(cx, &[IoSlice::new(buf)])
+        delegate!(self, poll_write, cx, buf)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -256,15 +277,6 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Tcp(io) => Pin::new(io).poll_write_vectored(cx, bufs),
-            Self::Accepted(io, _) => {
-                pieces::write(bufs, |bufs| Pin::new(io.as_mut()).poll_write_vectored(cx, bufs))
-            }
-            Self::Dialled(io) => {
-                pieces::write(bufs, |bufs| Pin::new(io.as_mut()).poll_write_vectored(cx, bufs))
-            }
-            Self::Told(io) => pieces::write(bufs, |bufs| Pin::new(io.as_mut()).poll_write_vectored(cx, bufs)),
-        }
+        delegate!(self, poll_write_vectored, cx, bufs)
     }
 }

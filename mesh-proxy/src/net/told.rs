@@ -64,6 +64,11 @@ impl Told {
         &self.inner
     }
 
+    /// The same, to read of it once the peer has taken it.
+    pub(super) fn dialled_mut(&mut self) -> &mut Dialled {
+        &mut self.inner
+    }
+
     /// Ready when the peer has taken the connection.
     ///
     /// # Errors

@@ -35,8 +35,7 @@ pub(crate) enum Side {
 /// A peer's chain, as long as the connection that it authenticated stands.
 pub(crate) struct Credentials {
     side: Side,
-    /// Shared by the connections of one peer.
-    chain: Arc<[CertificateDer<'static>]>,
+    chain: Chain,
     not_after: SystemTime,
     /// The roots under which the chain was last verified.
     roots: RootsHash,
@@ -50,12 +49,8 @@ impl fmt::Debug for Credentials {
 
 impl Credentials {
     /// Of a chain that the handshake verified under `roots`. None: there is no chain, or it cannot be read.
-    pub(crate) fn new(
-        side: Side,
-        chain: Option<&[CertificateDer<'static>]>,
-        roots: RootsHash,
-    ) -> Option<Self> {
-        let chain = shared(chain?);
+    pub(crate) fn new(side: Side, chain: Option<&Chain>, roots: RootsHash) -> Option<Self> {
+        let chain = Arc::clone(chain?);
         let (_, leaf) = X509Certificate::from_der(chain.first()?).ok()?;
         let not_after = at(leaf.validity().not_after.timestamp());
         Some(Self { side, chain, not_after, roots })
@@ -104,11 +99,14 @@ impl Credentials {
     }
 }
 
+/// What a peer authenticated with, leaf first; shared by its connections.
+pub(crate) type Chain = Arc<[CertificateDer<'static>]>;
+
 /// Chains that are looked through for one that is known already.
 const MOST_KNOWN: usize = 16;
 
 /// The chain as one that another connection of this thread holds, if there is one: a peer may have thousands.
-fn shared(chain: &[CertificateDer<'static>]) -> Arc<[CertificateDer<'static>]> {
+pub(super) fn shared(chain: &[CertificateDer<'static>]) -> Chain {
     thread_local! {
         static KNOWN: RefCell<VecDeque<Weak<[CertificateDer<'static>]>>> = const { RefCell::new(VecDeque::new()) };
     }

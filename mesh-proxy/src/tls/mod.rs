@@ -5,6 +5,7 @@
 mod anchors;
 mod credentials;
 mod peer;
+pub(crate) mod session;
 mod svid;
 #[cfg(test)]
 mod tests;
@@ -28,7 +29,7 @@ use rustls::{
 
 pub(crate) use self::{
     anchors::{AnchorError, Anchors, root_store, sha256},
-    credentials::{Credentials, Side},
+    credentials::{Chain, Credentials, Side},
     peer::{PeerIdentityError, peer_identity},
     svid::{KeyAndRequest, Svid, SvidError},
     verify::{ExpectedServer, MeshClients},
@@ -106,6 +107,8 @@ impl TlsEpoch {
         server.session_storage = ServerSessionMemoryCache::new(SERVER_SESSIONS);
         server.send_tls13_tickets = 1;
         server.max_early_data_size = 0;
+        // Records are sealed here: session/.
+        server.enable_secret_extraction = true;
         let own = ExpectedServer::new(Anchors::Roots(Arc::clone(&anchors)), svid.identity.clone());
         Ok(Self {
             client: client_base(own, Some(&svid))?,
@@ -145,6 +148,7 @@ impl TlsEpoch {
         config.dangerous().set_certificate_verifier(Arc::clone(&client.verifier) as _);
         config.alpn_protocols = alpn.offered().iter().map(|alpn| alpn.as_bytes().to_vec()).collect();
         config.resumption = Resumption::store(Arc::clone(&client.sessions) as _);
+        config.enable_secret_extraction = true;
         let config = Arc::new(config);
         client.configs.push((alpn, Arc::clone(&config)));
         config

@@ -21,17 +21,17 @@ use rustls::{
 
 use super::*;
 
-const CART: &str = "spiffe://cluster.local/ns/shop/sa/cart";
+pub(super) const CART: &str = "spiffe://cluster.local/ns/shop/sa/cart";
 const ADVERSARY: &str = "spiffe://cluster.local/ns/shop/sa/adversary";
-const JOB: &str = "spiffe://cluster.local/ns/shop/sa/job";
+pub(super) const JOB: &str = "spiffe://cluster.local/ns/shop/sa/job";
 
-struct Ca {
+pub(super) struct Ca {
     root: CertificateDer<'static>,
     issuer: Issuer<'static, KeyPair>,
 }
 
 impl Ca {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -40,7 +40,7 @@ impl Ca {
     }
 
     /// A certificate with these URIs as the controller would issue it, valid for `hours` since an hour ago.
-    fn svid(&self, uris: &[&str], hours: i64) -> Result<Svid, SvidError> {
+    pub(super) fn svid(&self, uris: &[&str], hours: i64) -> Result<Svid, SvidError> {
         let request = KeyAndRequest::generate()?;
         let der = request.request.as_slice().into();
         let key = rcgen::CertificateSigningRequestParams::from_der(&der)?.public_key;
@@ -48,7 +48,7 @@ impl Ca {
         request.certify(vec![leaf], from_ref(&self.root), SystemTime::now())
     }
 
-    fn epoch(&self, svid: Svid) -> TlsEpoch {
+    pub(super) fn epoch(&self, svid: Svid) -> TlsEpoch {
         TlsEpoch::new(1, Arc::new(svid), vec![self.root.clone()]).unwrap()
     }
 
@@ -99,7 +99,7 @@ fn handshake(
     Err(io::Error::other("the handshake does not end"))
 }
 
-fn id(text: &str) -> SpiffeId {
+pub(super) fn id(text: &str) -> SpiffeId {
     text.parse().unwrap()
 }
 
@@ -250,7 +250,7 @@ async fn a_connection_outlives_a_renewal_but_not_its_root() {
         let roots: Vec<_> = roots.iter().map(|ca| ca.root.clone()).collect();
         Arc::new(TlsEpoch::new(generation, Arc::new(ca.svid(&[CART], 24).unwrap()), roots).unwrap())
     };
-    let chain = ca.svid(&[JOB], 24).unwrap().certified().cert;
+    let chain = ca.svid(&[JOB], 24).unwrap().certified().cert.as_slice().into();
     for side in [Side::Caller, Side::Callee] {
         let epochs = tokio::sync::watch::Sender::new(Some(epoch(1, &[&ca])));
         let roots = epochs.borrow().as_ref().unwrap().roots_hash;
@@ -274,7 +274,7 @@ async fn a_connection_does_not_outlive_its_certificate() {
     let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
     let mut params = leaf(&[JOB], 24);
     params.not_after = time::OffsetDateTime::now_utc() + time::Duration::seconds(2);
-    let chain = [params.signed_by(&key, &ca.issuer).unwrap().der().clone()];
+    let chain = [params.signed_by(&key, &ca.issuer).unwrap().der().clone()].into();
     let credentials = Credentials::new(Side::Caller, Some(&chain), [0; 32]).unwrap();
     let changes = epochs.subscribe();
     let ended = tokio::spawn(async move { credentials.withdrawn(changes).await });

@@ -30,7 +30,7 @@ use crate::{
 };
 
 /// What is gathered before it is written, in bytes.
-const GATHER: usize = Size::Record.bytes();
+const GATHER: usize = Size::Medium.bytes();
 /// Pieces of this size are written from where they are once something has to be written, in bytes.
 const LARGE: usize = 4 * 1024;
 
@@ -138,7 +138,7 @@ impl Wire {
         loop {
             if self.out.len() + length <= GATHER {
                 if self.out.capacity() == 0 {
-                    self.out = spare::take(Size::Record);
+                    self.out = spare::take(Size::Medium);
                 }
                 for buf in bufs {
                     pieces::append(buf, |piece| self.out.extend_from_slice(piece));

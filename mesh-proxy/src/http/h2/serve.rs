@@ -128,7 +128,8 @@ impl<H> Serving<H> {
             match accepted {
                 Some(Ok((request, respond))) => {
                     let (by, handle) = (Rc::clone(&self.by), Rc::clone(&self.handle));
-                    tokio::task::spawn_local(answer(by, handle, request, respond));
+                    // In a box: the runtime moves a task four times from its beginning to its end.
+                    tokio::task::spawn_local(Box::pin(answer(by, handle, request, respond)));
                 }
                 Some(Err(error)) => return Poll::Ready(Err(error.into())),
                 None => return Poll::Ready(Ok(())),
