@@ -99,7 +99,8 @@ impl Controller {
             trust_domain: config.trust_domain.clone(),
             cluster_domain: config.cluster_domain.clone(),
         };
-        let (source, outcome) = Source::open(config.source.clone(), settings)?;
+        let metrics = Metrics::new();
+        let (source, outcome) = Source::open(&config.source, settings, &metrics).await?;
         report(&outcome.problems, &[]);
         tokens.ensure(
             outcome.compiled.service_accounts.iter().map(|(ns, name)| (ns.as_str(), name.as_str())),
@@ -113,9 +114,9 @@ impl Controller {
             publisher: Publisher::new(bundle, outcome),
             proxies: Arc::new(Proxies::default()),
             edges: Edges::default(),
-            metrics: Metrics::new(),
+            metrics,
             started: Instant::now(),
-            source: config.source.display().to_string(),
+            source: config.source.to_string(),
         });
         let stop = watch::Sender::new(false);
         let server = Arc::new(Server::new(Arc::clone(&shared), stop.subscribe())?);

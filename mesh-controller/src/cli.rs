@@ -8,7 +8,7 @@ use mesh_core::{
     ports::{DEFAULT_CLUSTER_DOMAIN, DEFAULT_TRUST_DOMAIN},
 };
 
-use crate::config::Config;
+use crate::config::{Config, Origin};
 
 /// Controller of the mesh: issues identities and tells proxies where calls go and who may make them.
 #[derive(Debug, Parser)]
@@ -22,7 +22,7 @@ pub struct Cli {
 /// What the controller can do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Serves a mesh from a directory of YAML files.
+    /// Serves a mesh from a directory of YAML files, or from a Kubernetes cluster.
     Run(RunArgs),
 }
 
@@ -30,8 +30,12 @@ pub enum Command {
 #[derive(Debug, Args)]
 pub struct RunArgs {
     /// Directory of YAML files; it is watched.
-    #[arg(long, env = "MESH_SOURCE", value_name = "DIR")]
-    pub source: PathBuf,
+    #[arg(long, env = "MESH_SOURCE", value_name = "DIR", required_unless_present = "kubernetes")]
+    pub source: Option<PathBuf>,
+    /// Watch a Kubernetes cluster in place of a directory: the one that KUBECONFIG names, or else the one that this
+    /// runs in.
+    #[arg(long, env = "MESH_KUBERNETES", conflicts_with = "source")]
+    pub kubernetes: bool,
     /// Directory for keys, tokens and the lock [default: $XDG_STATE_HOME/mesh, else ~/.local/state/mesh].
     #[arg(long, env = "MESH_DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
@@ -63,7 +67,7 @@ impl RunArgs {
     #[must_use]
     pub fn config(self, env: impl Fn(&str) -> Option<String>) -> Config {
         Config {
-            source: self.source,
+            source: self.source.map_or(Origin::Kubernetes, Origin::Directory),
             data_dir: self.data_dir.unwrap_or_else(|| default_data_dir(env)),
             listen: self.listen,
             view: self.view,

@@ -1,6 +1,6 @@
 //! The controller's configuration, checked.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 use mesh_core::{identity::TrustDomain, name::is_dns_name};
 
@@ -9,11 +9,29 @@ const MIN_LEAF: Duration = Duration::from_secs(10);
 /// Longest life of a leaf.
 const MAX_LEAF: Duration = Duration::from_secs(90 * 24 * 3600);
 
+/// Where a controller's objects are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// In a directory of YAML files.
+    Directory(PathBuf),
+    /// In a Kubernetes cluster: the one that `KUBECONFIG` names, or else the one that this process runs in.
+    Kubernetes,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Directory(directory) => directory.display().fmt(f),
+            Self::Kubernetes => f.write_str("Kubernetes"),
+        }
+    }
+}
+
 /// How a controller runs.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Directory of YAML files.
-    pub source: PathBuf,
+    /// Where objects are read.
+    pub source: Origin,
     /// Directory that holds keys, tokens and the lock.
     pub data_dir: PathBuf,
     /// Where proxies connect; port 0: any free one.

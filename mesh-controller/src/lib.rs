@@ -1,7 +1,7 @@
 //! The mesh's controller: reads resources, issues identities, tells proxies what to do, and says what it sees.
 //!
 //! ```text
-//! source (YAML directory) ─▶ last good versions ─▶ compile ─▶ publish ─▶ grpc/discovery ──▶ proxies
+//! source (YAML directory, Kubernetes) ─▶ last good versions ─▶ compile ─▶ publish ─▶ grpc/discovery ──▶ proxies
 //!                                                      │                 grpc/identity (ca) ◀─▶ proxies
 //! meshctl ◀── view ◀── snapshot, proxies, edges ◀──────┘                 grpc/telemetry ◀── proxies
 //! ```
@@ -27,7 +27,7 @@ mod view;
 pub use app::{Addresses, Controller, StartError};
 pub use ca::CaError;
 pub use cli::{Cli, Command, RunArgs};
-pub use config::{Config, ConfigError};
+pub use config::{Config, ConfigError, Origin};
 pub use data_dir::{DataDirError, STATUS_FILE, TRUST_BUNDLE_FILE, VIEW_TOKEN_FILE};
 pub use grpc::TlsError;
 pub use source::SourceError;

@@ -10,7 +10,9 @@ use tracing_subscriber::EnvFilter;
 
 fn main() -> anyhow::Result<()> {
     let Command::Run(args) = Cli::parse().command;
-    let filter = EnvFilter::try_new(&args.log).with_context(|| format!("--log {:?}", args.log))?;
+    // kube warns of each kind that a cluster lacks, again and again; its failures we tell ourselves.
+    let filter = EnvFilter::try_new(format!("kube_client=error,{}", args.log))
+        .with_context(|| format!("--log {:?}", args.log))?;
     // Colours are for people who look on; a file has none.
     let colours = std::io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours).init();

@@ -27,6 +27,18 @@ pub(crate) struct ReasonLabel {
     reason: &'static str,
 }
 
+/// How watches of a cluster stand.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct StateLabel {
+    state: &'static str,
+}
+
+/// A kind of objects.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct KindLabel {
+    kind: &'static str,
+}
+
 /// All metrics. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Metrics {
@@ -43,6 +55,8 @@ pub(crate) struct Metrics {
     certificates: Family<ResultLabel, Counter>,
     refusals: Family<RefusalLabels, Counter>,
     connections_refused: Family<ReasonLabel, Counter>,
+    watches: Family<StateLabel, Gauge>,
+    watch_failures: Family<KindLabel, Counter>,
 }
 
 impl Metrics {
@@ -62,6 +76,8 @@ impl Metrics {
             certificates: Family::default(),
             refusals: Family::default(),
             connections_refused: Family::default(),
+            watches: Family::default(),
+            watch_failures: Family::default(),
         };
         metrics.registry = Arc::new(metrics.register());
         metrics
@@ -92,6 +108,8 @@ impl Metrics {
             "Connections refused at the control port",
             self.connections_refused.clone(),
         );
+        r.register("watches", "Kinds of Kubernetes objects, by how they are followed", self.watches.clone());
+        r.register("watch_failures", "Lists and watches that failed, by kind", self.watch_failures.clone());
         r.register("edges_dropped", "Reported edges beyond the limit per proxy", self.edges_dropped.clone());
         r
     }
@@ -109,6 +127,16 @@ impl Metrics {
     /// Counts a refused connection.
     pub(crate) fn connection_refused(&self, reason: &'static str) {
         self.connections_refused.get_or_create(&ReasonLabel { reason }).inc();
+    }
+
+    /// How many kinds of objects are in a state.
+    pub(crate) fn watches(&self, state: &'static str, kinds: usize) {
+        self.watches.get_or_create(&StateLabel { state }).set(i64::try_from(kinds).unwrap_or(i64::MAX));
+    }
+
+    /// Counts a list or watch that failed.
+    pub(crate) fn watch_failed(&self, kind: &'static str) {
+        self.watch_failures.get_or_create(&KindLabel { kind }).inc();
     }
 
     /// All metrics as text.

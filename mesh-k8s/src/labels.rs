@@ -14,6 +14,9 @@ pub const INJECT: &str = "meshctl.dev/inject";
 /// On a Workload: the zone that it runs in.
 pub const ZONE: &str = "topology.kubernetes.io/zone";
 
+/// On an EndpointSlice: the Service that it belongs to.
+pub const SERVICE_OF_SLICE: &str = "kubernetes.io/service-name";
+
 /// What the mesh's own names begin with: an unknown one is refused, for it is a spelling mistake.
 pub const PREFIX: &str = "meshctl.dev/";
 

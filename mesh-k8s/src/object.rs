@@ -2,6 +2,7 @@
 //!
 //! Each part that can be reported on by itself carries the line that it was read from.
 
+mod cluster;
 mod traffic;
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
@@ -16,6 +17,7 @@ use mesh_core::{
     settings::{Retry, Share, Timeouts},
 };
 
+pub use cluster::{EndpointOfSlice, EndpointSlice, Membership, Pod, PortOfSlice};
 pub use traffic::{ExternalService, TargetOfPolicy, TrafficPolicy};
 
 use crate::problem::Place;
@@ -82,6 +84,10 @@ pub enum Object {
     HttpRouteGroup(HttpRouteGroup),
     /// `specs.smi-spec.io/v1alpha4 TCPRoute`.
     TcpRoute(TcpRoute),
+    /// `v1 Pod`; of a Kubernetes cluster only.
+    Pod(Pod),
+    /// `discovery.k8s.io/v1 EndpointSlice`; of a Kubernetes cluster only.
+    EndpointSlice(EndpointSlice),
 }
 
 impl Object {
@@ -101,6 +107,8 @@ impl Object {
             Self::TrafficTarget(o) => ("TrafficTarget", &o.name),
             Self::HttpRouteGroup(o) => ("HTTPRouteGroup", &o.name),
             Self::TcpRoute(o) => ("TCPRoute", &o.name),
+            Self::Pod(o) => ("Pod", &o.name),
+            Self::EndpointSlice(o) => ("EndpointSlice", &o.name),
         };
         ObjectRef { kind: kind.into(), namespace: Arc::clone(&name.namespace), name: Arc::clone(&name.name) }
     }

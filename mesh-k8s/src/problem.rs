@@ -4,12 +4,12 @@ use std::{fmt, sync::Arc};
 
 use mesh_core::name::ObjectRef;
 
-/// A place in the source directory.
+/// A place in the source directory; of an object of Kubernetes its kind, namespace and name, without a line.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Place {
     /// The file, relative to the source directory.
     pub file: Arc<str>,
-    /// The line, from 1. Of an object: that of its document's first key.
+    /// The line, from 1. Of an object: that of its document's first key. 0: there are no lines.
     pub line: u32,
 }
 
@@ -23,7 +23,10 @@ impl Place {
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.file, self.line)
+        match self.line {
+            0 => f.write_str(&self.file),
+            line => write!(f, "{}:{line}", self.file),
+        }
     }
 }
 
@@ -47,7 +50,10 @@ pub struct Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: ", self.place)?;
+        // Without a line the place is the object's own name.
+        if self.place.line > 0 || self.object.is_none() {
+            write!(f, "{}: ", self.place)?;
+        }
         if let Some(object) = &self.object {
             write!(f, "{object}: ")?;
         }

@@ -14,15 +14,17 @@ use super::scan::{Content, Files};
 pub(crate) struct Outcome {
     /// What proxies are told.
     pub(crate) compiled: Compiled,
-    /// Everything that is wrong, by file and line.
+    /// Everything that is wrong, by place.
     pub(crate) problems: Vec<Problem>,
     /// Objects that apply.
     pub(crate) objects: usize,
 }
 
-/// One file, as it was parsed last.
-struct File {
-    content: Content,
+/// One file, or one object of a cluster, as it was parsed last.
+#[derive(PartialEq)]
+pub(super) struct File {
+    /// None: it is no file.
+    content: Option<Content>,
     located: Vec<Located>,
     problems: Vec<Problem>,
     /// False: the file as a whole could not be read, so what it held before stays.
@@ -48,12 +50,28 @@ impl LastGood {
         let mut before = std::mem::take(&mut self.files);
         for (name, content) in files {
             let file = match before.remove(&name) {
-                Some(file) if file.content == content => file,
+                Some(file) if file.content.as_ref() == Some(&content) => file,
                 _ => File::parse(&name, content),
             };
             self.files.insert(name, file);
         }
         self.compile()
+    }
+
+    /// Takes objects that were added, changed, or removed (None). None: nothing is another than before.
+    pub(super) fn change(&mut self, objects: BTreeMap<Arc<str>, Option<File>>) -> Option<Outcome> {
+        let mut changed = false;
+        for (place, file) in objects {
+            changed |= match file {
+                Some(file) if self.files.get(&place) == Some(&file) => false,
+                Some(file) => {
+                    self.files.insert(place, file);
+                    true
+                }
+                None => self.files.remove(&place).is_some(),
+            };
+        }
+        changed.then(|| self.compile())
     }
 
     /// Compiles what is there, and puts the last good version in the place of each object that is refused.
@@ -174,7 +192,13 @@ impl File {
                 (Vec::new(), vec![problem], false)
             }
         };
-        Self { content, located, problems, whole }
+        Self { content: Some(content), located, problems, whole }
+    }
+
+    /// One object of a cluster.
+    pub(super) fn of_object(place: &str, object: &serde_json::Value) -> Self {
+        let (located, problems, whole) = mesh_k8s::parse_object(place, object);
+        Self { content: None, located, problems, whole }
     }
 }
 

@@ -1,16 +1,25 @@
-//! The source of configuration: a directory of YAML files, read again whenever it changes.
+//! The source of configuration: a directory of YAML files, or a Kubernetes cluster.
 //!
 //! ```text
-//! watch (notify, and once a second) ─▶ scan (what files say) ─▶ last_good (what applies) ─▶ publish
-//!                                        resolve (addresses outside) ─▶┘
+//! directory: watch (notify, and once a second) ─▶ scan (what files say) ─┐
+//! kubernetes: follow (one watch a kind) ─▶ inbox (what has changed) ─────┴▶ last_good (what applies) ─▶ publish
+//!                                                    resolve (addresses outside) ─▶┘
 //! ```
+//! What an object says is read by the same parser in both.
 
+mod directory;
+mod kubernetes;
 mod last_good;
 mod resolve;
 mod scan;
 mod watch;
 
-use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use mesh_k8s::{Resolved, Settings};
 use tokio::{
@@ -22,14 +31,18 @@ use tokio::{
 };
 
 pub(crate) use self::last_good::Outcome;
-use self::{last_good::LastGood, scan::Scanner, watch::Watcher};
+use self::{
+    directory::Directory,
+    kubernetes::Kubernetes,
+    last_good::{File, LastGood},
+    scan::Files,
+};
+use crate::{config::Origin, metrics::Metrics};
 
-/// How long the directory must be quiet before it is read, so that one save is read once.
+/// How long nothing must change before it is read, so that one save, or one rollout's step, is read once.
 const QUIET: Duration = Duration::from_millis(20);
 /// How long a storm of changes is gathered at most.
 const GATHER: Duration = Duration::from_millis(100);
-/// How often the directory is looked at without being told: file systems without notifications, swapped directories.
-const POLL: Duration = Duration::from_secs(1);
 
 /// Why the source cannot be used at all. Later it may come and go: then its last state stays.
 #[derive(Debug, thiserror::Error)]
@@ -42,35 +55,67 @@ pub enum SourceError {
         /// Why not.
         source: std::io::Error,
     },
+    /// It is not known where the Kubernetes API is, or how to be let in.
+    #[error(
+        "--kubernetes: no usable configuration: {0}; run in a pod with a ServiceAccount, or let KUBECONFIG name a file"
+    )]
+    NoCluster(String),
+    /// The Kubernetes API did not answer.
+    #[error("--kubernetes: {url} did not list {kind} within {} s: {why}", wait.as_secs())]
+    NoAnswer {
+        /// Where it should be.
+        url: String,
+        /// The first kind of objects that is not known.
+        kind: &'static str,
+        /// How long it was waited for.
+        wait: Duration,
+        /// What was said last.
+        why: String,
+    },
 }
 
-/// The directory and what is known of it.
+/// Where changes come from.
+enum Feed {
+    Directory(Directory),
+    Kubernetes(Kubernetes),
+}
+
+/// What has changed.
+enum Change {
+    /// These are all files.
+    Files(Files),
+    /// These objects are others than before, or there no more.
+    Objects(BTreeMap<Arc<str>, Option<File>>),
+}
+
+/// Where configuration comes from, and what is known of it.
 pub(crate) struct Source {
     state: State,
-    watcher: Watcher,
-    events: mpsc::Receiver<()>,
     /// The hosts outside of the mesh that are looked up.
     hosts: Sender<BTreeSet<Arc<str>>>,
 }
 
-/// What a scan works on; moves to a blocking thread and back.
+/// What reading works on; moves to a blocking thread and back.
 struct State {
-    scanner: Scanner,
+    feed: Feed,
     last_good: LastGood,
 }
 
 impl Source {
-    /// Reads the directory for the first time.
-    pub(crate) fn open(directory: PathBuf, settings: Settings) -> Result<(Self, Outcome), SourceError> {
-        std::fs::read_dir(&directory)
-            .map_err(|source| SourceError::Unreadable { path: directory.clone(), source })?;
-        let (wake, events) = mpsc::channel(1);
-        // Before the first scan, so that a change in between is not lost.
-        let watcher = Watcher::new(directory.clone(), wake);
-        let mut state = State { scanner: Scanner::new(directory), last_good: LastGood::new(settings) };
+    /// Reads all for the first time.
+    pub(crate) async fn open(
+        from: &Origin,
+        settings: Settings,
+        metrics: &Metrics,
+    ) -> Result<(Self, Outcome), SourceError> {
+        let feed = match from {
+            Origin::Directory(directory) => Feed::Directory(Directory::open(directory.clone())?),
+            Origin::Kubernetes => Feed::Kubernetes(Kubernetes::open(metrics).await?),
+        };
+        let mut state = State { feed, last_good: LastGood::new(settings) };
         let outcome = state.read(Resolved::new()).unwrap_or_else(|| state.last_good.compile());
         let hosts = Sender::new(outcome.compiled.to_resolve.clone());
-        Ok((Self { state, watcher, events, hosts }, outcome))
+        Ok((Self { state, hosts }, outcome))
     }
 
     /// Hands on every change, until it is dropped.
@@ -80,16 +125,10 @@ impl Source {
         // Ends when this is dropped, for then nobody wants its answers.
         tokio::spawn(resolve::run(self.hosts.subscribe(), found));
         loop {
-            let wait = self.state.scanner.again().map_or(POLL, |again| again.min(POLL));
             tokio::select! {
-                told = tokio::time::timeout(wait, self.events.recv()) => {
-                    if let Ok(Some(())) = told {
-                        self.gather().await;
-                    }
-                }
+                () = self.state.feed.changed() => {}
                 Ok(()) = addresses.changed() => {}
             }
-            self.watcher.renew();
             let resolved = addresses.borrow_and_update().clone();
             let hosts = self.hosts.clone();
             let mut state = self.state;
@@ -114,28 +153,47 @@ impl Source {
             }
         }
     }
+}
 
-    /// Waits for the end of a storm, but not for long.
-    async fn gather(&mut self) {
-        let deadline = Instant::now() + GATHER;
-        loop {
-            let quiet = (Instant::now() + QUIET).min(deadline);
-            match tokio::time::timeout_at(quiet, self.events.recv()).await {
-                Ok(Some(())) if Instant::now() < deadline => {}
-                _ => return,
-            }
+impl Feed {
+    /// Waits until it is worth reading; what was heard when this is dropped is not lost, if all is read then.
+    async fn changed(&mut self) {
+        match self {
+            Self::Directory(directory) => directory.changed().await,
+            Self::Kubernetes(kubernetes) => kubernetes.changed().await,
+        }
+    }
+
+    fn read(&mut self) -> Option<Change> {
+        match self {
+            Self::Directory(directory) => directory.read().map(Change::Files),
+            Self::Kubernetes(kubernetes) => Some(Change::Objects(kubernetes.read())),
         }
     }
 }
 
 impl State {
-    /// Scans; None when neither files nor the addresses of hosts outside have changed.
+    /// Reads; None when neither objects nor the addresses of hosts outside have changed.
     fn read(&mut self, resolved: Resolved) -> Option<Outcome> {
         let moved = resolved != self.last_good.resolved;
         self.last_good.resolved = resolved;
-        match self.scanner.scan() {
-            Some(files) => Some(self.last_good.apply(files)),
-            None => moved.then(|| self.last_good.compile()),
+        let outcome = match self.feed.read() {
+            Some(Change::Files(files)) => Some(self.last_good.apply(files)),
+            Some(Change::Objects(objects)) => self.last_good.change(objects),
+            None => None,
+        };
+        outcome.or_else(|| moved.then(|| self.last_good.compile()))
+    }
+}
+
+/// Waits for the end of a storm, but not for long.
+async fn gather(events: &mut mpsc::Receiver<()>) {
+    let deadline = Instant::now() + GATHER;
+    loop {
+        let quiet = (Instant::now() + QUIET).min(deadline);
+        match tokio::time::timeout_at(quiet, events.recv()).await {
+            Ok(Some(())) if Instant::now() < deadline => {}
+            _ => return,
         }
     }
 }

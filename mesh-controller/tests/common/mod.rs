@@ -10,7 +10,7 @@ use std::{
 };
 
 use hyper_util::rt::TokioIo;
-use mesh_controller::{Config, Controller, StartError};
+use mesh_controller::{Config, Controller, Origin, StartError};
 use mesh_proto::{
     common::v1::WorkloadRef,
     discovery::v1::{
@@ -81,7 +81,7 @@ pub struct Mesh {
 pub fn config(dir: &Path) -> Config {
     let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
     Config {
-        source: dir.join("source"),
+        source: Origin::Directory(dir.join("source")),
         data_dir: dir.join("data"),
         listen: any,
         view: any,

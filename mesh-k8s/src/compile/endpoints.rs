@@ -1,6 +1,7 @@
 //! Which Workloads stand behind which Service ports.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, HashMap},
     net::SocketAddr,
     sync::Arc,
@@ -18,6 +19,7 @@ use crate::{
     compile::{
         MAX_ENDPOINTS, MAX_ITEMS, Settings,
         index::{Index, Item},
+        slices::Slices,
     },
     labels,
     object::{PortName, PortOfService, PortOfWorkload, Service, Workload},
@@ -28,9 +30,18 @@ pub(crate) struct SelectedWorkload<'a> {
     pub(crate) item: Item<'a, Workload>,
     pub(crate) reference: WorkloadRef,
     pub(crate) identity: SpiffeId,
-    zone: Arc<str>,
-    /// For each port of the Workload: the Service ports that lead there, and the first protocol that one declares.
-    pub(crate) ports: Vec<(Vec<ServicePort>, Protocol)>,
+    pub(crate) zone: Arc<str>,
+    /// Its ports; of a pod also those that only EndpointSlices name.
+    pub(crate) ports: Vec<SelectedPort<'a>>,
+}
+
+/// One port of a Workload.
+pub(crate) struct SelectedPort<'a> {
+    pub(crate) port: Cow<'a, PortOfWorkload>,
+    /// The Service ports that lead there.
+    pub(crate) services: Vec<ServicePort>,
+    /// The first protocol that is declared.
+    pub(crate) protocol: Protocol,
 }
 
 /// Services with the Workloads that they select.
@@ -47,6 +58,20 @@ impl Service {
     /// Names one of its ports.
     pub(crate) fn port_name(&self, port: u16) -> ServicePort {
         ServicePort { namespace: Arc::clone(&self.name.namespace), name: Arc::clone(&self.name.name), port }
+    }
+}
+
+impl SelectedPort<'_> {
+    /// Notes that a Service port leads here. False: too many do.
+    pub(crate) fn lead(&mut self, service: &ServicePort, protocol: Protocol) -> bool {
+        if self.services.len() == MAX_ITEMS {
+            return false;
+        }
+        self.services.push(service.clone());
+        if self.protocol == Protocol::Undeclared {
+            self.protocol = protocol;
+        }
+        true
     }
 }
 
@@ -73,9 +98,11 @@ type ByLabel<'a> = HashMap<(&'a str, &'a str, &'a str), Vec<usize>>;
 
 impl<'a> Selected<'a> {
     pub(crate) fn new(index: &mut Index<'a>, settings: &Settings) -> Self {
-        let workloads = workloads(index, settings);
+        let mut workloads = workloads(index, settings);
+        let slices = Slices::new(index, &mut workloads);
         let mut by_label: ByLabel<'a> = HashMap::new();
-        for (number, workload) in workloads.iter().enumerate() {
+        // Which pods take calls of a Service, EndpointSlices say.
+        for (number, workload) in workloads.iter().enumerate().filter(|(_, w)| !w.item.is_pod()) {
             let object = workload.item.object;
             for (key, value) in &object.labels {
                 by_label.entry((&object.name.namespace, key, value)).or_default().push(number);
@@ -94,7 +121,8 @@ impl<'a> Selected<'a> {
                 index.problems.warn(service.located, line, "spec.selector", message, remedy);
                 numbers.truncate(MAX_ENDPOINTS);
             }
-            if numbers.is_empty() && !service.object.selector.value.is_empty() {
+            let is_sliced = index.slices.contains_key(&service.object.name.key());
+            if numbers.is_empty() && !is_sliced && !service.object.selector.value.is_empty() {
                 let message =
                     "the selector matches no Workload of the namespace: the Service has no endpoints"
                         .to_owned();
@@ -108,7 +136,7 @@ impl<'a> Selected<'a> {
                 );
             }
             for (at, port) in service.object.ports.iter().enumerate() {
-                selected.add_port(index, service, at, port, &numbers);
+                selected.add_port(index, &slices, service, at, port, &numbers);
             }
         }
         selected
@@ -132,14 +160,15 @@ impl<'a> Selected<'a> {
     fn add_port(
         &mut self,
         index: &mut Index<'a>,
+        slices: &Slices<'a>,
         service: Item<'a, Service>,
         at: usize,
         port: &PortOfService,
         numbers: &[usize],
     ) {
         let name = service.object.port_name(port.port);
-        let mut found = Vec::with_capacity(numbers.len());
-        let mut common: Option<Protocol> = None;
+        let mut found = slices.endpoints(index, service.object, port, &mut self.workloads);
+        let mut common: Option<Protocol> = found.first().map(|endpoint| endpoint.protocol);
         let mut differing: Option<WorkloadRef> = None;
         let mut crowded: Option<WorkloadRef> = None;
         for &number in numbers {
@@ -147,15 +176,9 @@ impl<'a> Selected<'a> {
             let Some((slot, target)) = target(workload.item.object, &port.target) else { continue };
             let protocol =
                 if target.protocol == Protocol::Undeclared { port.protocol } else { target.protocol };
-            if let Some((services, declared)) = workload.ports.get_mut(slot) {
-                if services.len() == MAX_ITEMS {
-                    crowded = Some(workload.reference.clone());
-                    continue;
-                }
-                services.push(name.clone());
-                if *declared == Protocol::Undeclared {
-                    *declared = protocol;
-                }
+            if !workload.ports.get_mut(slot).is_none_or(|port| port.lead(&name, protocol)) {
+                crowded = Some(workload.reference.clone());
+                continue;
             }
             found.push(workload.endpoint(target.port, protocol));
             if protocol != *common.get_or_insert(protocol) {
@@ -204,6 +227,11 @@ fn target<'w>(workload: &'w Workload, wanted: &PortName) -> Option<(usize, &'w P
 }
 
 fn workloads<'a>(index: &mut Index<'a>, settings: &Settings) -> Vec<SelectedWorkload<'a>> {
+    let port = |port: &'a PortOfWorkload| SelectedPort {
+        port: Cow::Borrowed(port),
+        services: Vec::new(),
+        protocol: port.protocol,
+    };
     let mut found = Vec::with_capacity(index.workloads.len());
     for item in index.workloads.clone() {
         let object = item.object;
@@ -228,7 +256,7 @@ fn workloads<'a>(index: &mut Index<'a>, settings: &Settings) -> Vec<SelectedWork
             reference: WorkloadRef { namespace: Arc::clone(namespace), name: Arc::clone(&object.name.name) },
             identity,
             zone: object.labels.get(labels::ZONE).map_or("", String::as_str).into(),
-            ports: object.ports.iter().map(|port| (Vec::new(), port.protocol)).collect(),
+            ports: object.ports.iter().map(port).collect(),
         });
     }
     found

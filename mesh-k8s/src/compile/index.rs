@@ -10,8 +10,8 @@ use mesh_core::{
 use crate::{
     nearest::nearest,
     object::{
-        ExternalService, HttpRoute, HttpRouteGroup, Located, Name, Namespace, Object, PortOfService, Service,
-        Standing, TcpRoute, TrafficPolicy, TrafficSplit, TrafficTarget, Workload,
+        EndpointSlice, ExternalService, HttpRoute, HttpRouteGroup, Located, Name, Namespace, Object, Pod,
+        PortOfService, Service, Standing, TcpRoute, TrafficPolicy, TrafficSplit, TrafficTarget, Workload,
     },
     problem::{Place, Problem},
 };
@@ -69,6 +69,10 @@ pub(crate) struct Index<'a> {
     pub(crate) closed: Vec<Item<'a, TrafficTarget>>,
     pub(crate) groups: BTreeMap<Key<'a>, Item<'a, HttpRouteGroup>>,
     pub(crate) tcp_routes: BTreeMap<Key<'a>, Item<'a, TcpRoute>>,
+    /// Pods of a Kubernetes cluster; those in the mesh are among the Workloads too.
+    pub(crate) pods: HashMap<Key<'a>, &'a Pod>,
+    /// By Service.
+    pub(crate) slices: HashMap<Key<'a>, Vec<&'a EndpointSlice>>,
     pub(crate) problems: Problems,
 }
 
@@ -130,6 +134,7 @@ impl<'a> Index<'a> {
         }
         index.drop_shared_addresses();
         index.workloads.sort_by(|a, b| a.object.name.cmp(&b.object.name));
+        index.drop_namesakes();
         for workload in &index.workloads {
             index.accounts.insert((&workload.object.name.namespace, &workload.object.service_account.value));
         }
@@ -160,6 +165,10 @@ impl<'a> Index<'a> {
             }
             Object::TcpRoute(object) => {
                 self.tcp_routes.insert(object.name.key(), Item { object, located });
+            }
+            Object::Pod(object) => self.add_pod(object, located),
+            Object::EndpointSlice(object) => {
+                self.slices.entry((&object.name.namespace, &object.service)).or_default().push(object);
             }
         }
     }
@@ -300,6 +309,8 @@ impl Object {
             Self::TrafficTarget(o) => ("TrafficTarget", o.name.key()),
             Self::HttpRouteGroup(o) => ("HTTPRouteGroup", o.name.key()),
             Self::TcpRoute(o) => ("TCPRoute", o.name.key()),
+            Self::Pod(o) => ("Pod", o.name.key()),
+            Self::EndpointSlice(o) => ("EndpointSlice", o.name.key()),
         }
     }
 }

@@ -11,8 +11,10 @@ mod external;
 mod filters;
 mod index;
 mod lookup;
+mod pods;
 mod policy;
 mod routes;
+mod slices;
 mod splits;
 #[cfg(test)]
 mod tests;

@@ -7,6 +7,7 @@ mod policy;
 mod routes;
 mod scale;
 mod services;
+mod slices;
 mod traffic;
 
 use std::fmt::Write;

@@ -10,7 +10,7 @@ use mesh_core::{
 
 use crate::compile::{
     Settings,
-    endpoints::{Selected, SelectedWorkload},
+    endpoints::{Selected, SelectedPort, SelectedWorkload},
     index::Index,
     policy,
     traffic::Policies,
@@ -45,9 +45,8 @@ pub(crate) fn lower(
 }
 
 fn inbound(index: &mut Index<'_>, workload: &SelectedWorkload<'_>, policies: &Policies) -> Vec<InboundPort> {
-    let ports = workload.item.object.ports.iter().zip(&workload.ports).enumerate();
     let mut found = Vec::with_capacity(workload.ports.len());
-    for (at, (port, (services, protocol))) in ports {
+    for (at, SelectedPort { port, services, protocol }) in workload.ports.iter().enumerate() {
         let (limits, left_out) = policies.limits(services);
         if left_out > 0 {
             let message = format!(

@@ -106,10 +106,11 @@ fn target(reader: &mut Reader, field: &Field<'_>) -> Option<PortName> {
     }
 }
 
-/// The mesh carries TCP; ports of other transports are left out.
+/// The mesh carries TCP; ports of other transports are left out. Of a cluster's objects, which have no lines, that is not
+/// told: nobody wrote them for the mesh.
 fn transport_is_tcp(reader: &mut Reader, field: &Field<'_>) -> bool {
     let is_tcp = reader.choice(field, &[("TCP", true), ("UDP", false), ("SCTP", false)]).unwrap_or(true);
-    if !is_tcp {
+    if !is_tcp && field.line() > 0 {
         let message = format!("the mesh carries TCP only: the {} port is left out", field.node.value);
         reader.warn(field.line(), &field.path, message, "nothing to do; its traffic stays outside the mesh");
     }

@@ -2,6 +2,7 @@
 
 mod balancing;
 mod closed;
+mod cluster;
 mod document;
 mod external;
 mod filters;
@@ -65,6 +66,19 @@ pub fn parse(file: &str, text: &str) -> (Vec<Located>, Vec<Problem>, bool) {
             found.document(document);
         }
     }
+    (found.objects, found.problems, found.recognised)
+}
+
+/// Reads one object of a Kubernetes API server, which has no lines. `place` names it where others name file and line.
+///
+/// Returned is what [`parse`] returns. Pods and EndpointSlices are read here alone: in files they mean nothing.
+#[must_use]
+pub fn parse_object(place: &str, object: &serde_json::Value) -> (Vec<Located>, Vec<Problem>, bool) {
+    if let Some(read) = cluster::read(place, object) {
+        return read;
+    }
+    let mut found = Found { file: place.into(), objects: Vec::new(), problems: Vec::new(), recognised: true };
+    found.object(&Node::from(object));
     (found.objects, found.problems, found.recognised)
 }
 

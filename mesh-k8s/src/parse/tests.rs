@@ -1,5 +1,6 @@
 //! YAML in, objects and problems out.
 
+mod cluster;
 mod external;
 mod filters;
 mod gateway;

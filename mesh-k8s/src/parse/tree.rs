@@ -147,6 +147,28 @@ impl Node {
     }
 }
 
+impl From<&serde_json::Value> for Node {
+    /// Without lines: all are 0.
+    fn from(json: &serde_json::Value) -> Self {
+        let value = match json {
+            serde_json::Value::Null => Value::Null,
+            serde_json::Value::Bool(value) => Value::Bool(*value),
+            serde_json::Value::Number(number) => match number.as_i128() {
+                Some(integer) => Value::Integer(integer),
+                None => Value::Float(number.as_f64().unwrap_or(f64::INFINITY)),
+            },
+            serde_json::Value::String(text) => Value::Text(text.clone()),
+            serde_json::Value::Array(items) => Value::List(items.iter().map(Self::from).collect()),
+            serde_json::Value::Object(entries) => {
+                let entry =
+                    |(key, value)| Entry { key: String::clone(key), line: 0, value: Self::from(value) };
+                Value::Map(entries.iter().map(entry).collect())
+            }
+        };
+        Self { line: 0, value }
+    }
+}
+
 impl fmt::Display for Value {
     /// As in messages: `"text"`, `8080`, `a list`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,0 +1,43 @@
+//! Pods of a Kubernetes cluster: those that have a proxy count as Workloads.
+
+use crate::{
+    compile::index::{Index, Item},
+    object::{Located, Membership, Object, Pod, Workload},
+};
+
+impl Item<'_, Workload> {
+    /// True when it is a pod, and no object of the kind Workload.
+    pub(crate) fn is_pod(&self) -> bool {
+        matches!(self.located.object, Object::Pod(_))
+    }
+}
+
+impl<'a> Index<'a> {
+    pub(crate) fn add_pod(&mut self, pod: &'a Pod, located: &'a Located) {
+        self.pods.insert(pod.name.key(), pod);
+        if let Membership::Inside(object) = &pod.mesh {
+            self.workloads.push(Item { object, located });
+        }
+    }
+
+    /// Proxies say which Workload they stand beside by name alone: where a pod has that name, the other is refused. The
+    /// list must be sorted by name.
+    pub(crate) fn drop_namesakes(&mut self) {
+        let pods = &self.pods;
+        let is_taken = |workload: &Item<'a, Workload>| {
+            !workload.is_pod()
+                && pods.get(&workload.object.name.key()).is_some_and(|pod| pod.mesh != Membership::Outside)
+        };
+        let refused: Vec<Item<'a, Workload>> =
+            self.workloads.iter().filter(|w| is_taken(w)).copied().collect();
+        if refused.is_empty() {
+            return;
+        }
+        self.workloads.retain(|workload| !is_taken(workload));
+        for workload in refused {
+            let message = "a pod in the mesh has this name already".to_owned();
+            let line = workload.place().line;
+            self.problems.refuse(workload.located, line, "metadata.name", message, "choose another name");
+        }
+    }
+}

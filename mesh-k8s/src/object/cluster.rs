@@ -1,0 +1,68 @@
+//! What Kubernetes itself knows of running instances: pods, and the slices of endpoints that it makes of them.
+
+use std::{net::IpAddr, sync::Arc};
+
+use mesh_core::protocol::Protocol;
+
+use super::{Name, Workload};
+
+/// `v1 Pod`, as far as the mesh needs it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pod {
+    /// Its name.
+    pub name: Name,
+    /// Its addresses, of which the first is the one that peers dial; none: it has none yet, or no more.
+    pub addresses: Vec<IpAddr>,
+    /// Whether it is in the mesh.
+    pub mesh: Membership,
+}
+
+/// Whether a pod has a proxy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Membership {
+    /// It has none: it is called in plaintext.
+    Outside,
+    /// It has one, but cannot be called: it has no address yet, or has ended.
+    Unreachable,
+    /// It has one.
+    Inside(Box<Workload>),
+}
+
+/// `discovery.k8s.io/v1 EndpointSlice` of a Service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointSlice {
+    /// Its name.
+    pub name: Name,
+    /// The Service, of the same namespace.
+    pub service: Arc<str>,
+    /// Its TCP ports, which all of its endpoints have.
+    pub ports: Vec<PortOfSlice>,
+    /// Its endpoints.
+    pub endpoints: Vec<EndpointOfSlice>,
+}
+
+/// One port of an EndpointSlice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortOfSlice {
+    /// Name of the Service's port; may be empty.
+    pub name: Box<str>,
+    /// The number at the endpoints; never 0.
+    pub port: u16,
+    /// What is spoken there, if declared.
+    pub protocol: Protocol,
+}
+
+/// One endpoint of an EndpointSlice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointOfSlice {
+    /// Where it is.
+    pub address: IpAddr,
+    /// It takes calls.
+    pub ready: bool,
+    /// It still answers, though it may be ending.
+    pub serving: bool,
+    /// The pod behind it, of the same namespace.
+    pub pod: Option<Arc<str>>,
+    /// Its zone; may be empty.
+    pub zone: Arc<str>,
+}

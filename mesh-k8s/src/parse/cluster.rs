@@ -1,0 +1,275 @@
+//! What only a Kubernetes cluster has: pods and EndpointSlices. Others write them, so that only what is needed is read,
+//! and what is not known means nothing.
+
+use std::{collections::HashSet, net::IpAddr, sync::Arc};
+
+use mesh_core::{
+    identity::CONTROLLER,
+    name::{ObjectRef, is_dns_label},
+    ports,
+    protocol::{Protocol, ProxyProtocol},
+};
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::Value as Json;
+
+use crate::{
+    labels,
+    object::{
+        At, EndpointOfSlice, EndpointSlice, Located, Membership, Object, Pod, PortOfSlice, PortOfWorkload,
+        Standing, Workload,
+    },
+    parse::{
+        kinds::Kind,
+        metadata::Metadata,
+        reader::{Field, Reader},
+        tree::Node,
+    },
+    problem::{Place, Problem},
+};
+
+/// A container of this name makes a pod one of the mesh.
+const PROXY: &str = "mesh-proxy";
+/// Most ports of one pod that are read.
+const MAX_PORTS: usize = 256;
+/// Most endpoints of one slice that are read (Kubernetes allows 1,000).
+const MAX_ENDPOINTS: usize = 1_000;
+
+type Read = (Vec<Located>, Vec<Problem>, bool);
+
+/// Reads a pod or EndpointSlice; None: it is something else.
+pub(super) fn read(place: &str, object: &Json) -> Option<Read> {
+    let field = |name: &str| object.get(name).and_then(Json::as_str);
+    let read: fn(&mut Reader, Metadata, &Json) -> Option<Object> =
+        match (field("apiVersion")?, field("kind")?) {
+            ("v1", "Pod") => pod,
+            ("discovery.k8s.io/v1", "EndpointSlice") => slice,
+            _ => return None,
+        };
+    let kind = field("kind")?;
+    let name = |key: &str| object.pointer(&format!("/metadata/{key}")).and_then(Json::as_str);
+    let reference = name("name").map(|n| ObjectRef::new(kind, name("namespace").unwrap_or("default"), n));
+    let recognised = reference.is_some();
+    let mut reader = Reader::new(place.into(), reference);
+    let metadata = Node::from(object.get("metadata").unwrap_or(&Json::Null));
+    // A pod has the options of a Workload.
+    let metadata =
+        Metadata::read(&mut reader, &Field { path: "metadata".into(), node: &metadata }, Kind::Workload);
+    let found = metadata.and_then(|metadata| read(&mut reader, metadata, object));
+    let place = Place { file: Arc::clone(&reader.file), line: 0 };
+    let objects = match found.filter(|_| !reader.is_refused()) {
+        Some(object) => vec![Located { object, place, standing: Standing::New }],
+        None => Vec::new(),
+    };
+    Some((objects, reader.problems, recognised))
+}
+
+/// Takes what is known out of a part of the object; reports what has another shape.
+fn part<T: DeserializeOwned + Default>(reader: &mut Reader, object: &Json, name: &str) -> Option<T> {
+    let json = match name {
+        "" => object,
+        name => object.get(name).unwrap_or(&Json::Null),
+    };
+    if json.is_null() {
+        return Some(T::default());
+    }
+    T::deserialize(json)
+        .inspect_err(|error| {
+            reader.refuse(0, name, format!("it has an unknown shape: {error}"), "correct what writes it");
+        })
+        .ok()
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct PodSpec {
+    service_account_name: String,
+    host_network: bool,
+    containers: Vec<Container>,
+    init_containers: Vec<Container>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Container {
+    name: String,
+    ports: Vec<ContainerPort>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct ContainerPort {
+    name: String,
+    container_port: u16,
+    protocol: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct PodStatus {
+    phase: String,
+    #[serde(rename = "podIP")]
+    pod_ip: String,
+    #[serde(rename = "podIPs")]
+    pod_ips: Vec<PodIp>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct PodIp {
+    ip: String,
+}
+
+fn pod(reader: &mut Reader, metadata: Metadata, object: &Json) -> Option<Object> {
+    let spec: PodSpec = part(reader, object, "spec")?;
+    let status: PodStatus = part(reader, object, "status")?;
+    let has_ended = matches!(&*status.phase, "Succeeded" | "Failed");
+    let mut addresses = Vec::new();
+    if !has_ended {
+        let all = std::iter::once(&status.pod_ip).chain(status.pod_ips.iter().map(|ip| &ip.ip));
+        for text in all.filter(|text| !text.is_empty()) {
+            let Ok(ip) = text.parse::<IpAddr>() else {
+                reader.refuse(
+                    0,
+                    "status.podIPs",
+                    format!("{text:?} is no IP address"),
+                    "correct what writes it",
+                );
+                return None;
+            };
+            if !addresses.contains(&ip) {
+                addresses.push(ip);
+            }
+        }
+    }
+    let mut containers = spec.containers.iter().chain(&spec.init_containers);
+    let has_proxy = containers.any(|container| container.name == PROXY);
+    let account = if spec.service_account_name.is_empty() { "default" } else { &spec.service_account_name };
+    let is_controller = (&*metadata.name.namespace, account) == CONTROLLER;
+    if has_proxy && (spec.host_network || is_controller) {
+        let why = if is_controller {
+            "runs under the controller's own ServiceAccount"
+        } else {
+            "is on the host's network"
+        };
+        let message = format!("a pod that {why} is not in the mesh: it is called in plaintext");
+        reader.warn(0, "spec", message, format!("take the container {PROXY} out of it"));
+    }
+    let mesh = match addresses.first() {
+        _ if !has_proxy || spec.host_network || is_controller => Membership::Outside,
+        None => Membership::Unreachable,
+        Some(address) => Membership::Inside(Box::new(Workload {
+            name: metadata.name.clone(),
+            labels: metadata.labels,
+            mtls: metadata.mtls,
+            service_account: At { value: account.into(), line: 0 },
+            address: At { value: *address, line: 0 },
+            ports: ports_of(&spec),
+            upstreams: Vec::new(),
+        })),
+    };
+    Some(Object::Pod(Pod { name: metadata.name, addresses, mesh }))
+}
+
+/// The TCP ports that containers declare, but for the proxy's: each number and each name once.
+fn ports_of(spec: &PodSpec) -> Vec<PortOfWorkload> {
+    const TAKEN: [u16; 5] = [0, ports::OUTBOUND, ports::INBOUND, ports::ADMIN, ports::HEALTH];
+    let (mut numbers, mut names) = (HashSet::new(), HashSet::new());
+    let all = spec.containers.iter().chain(&spec.init_containers);
+    let declared = all.filter(|container| container.name != PROXY).flat_map(|container| &container.ports);
+    declared
+        .filter(|port| matches!(&*port.protocol, "" | "TCP") && !TAKEN.contains(&port.container_port))
+        .filter(|port| numbers.insert(port.container_port))
+        .map(|port| PortOfWorkload {
+            name: if is_dns_label(&port.name) && names.insert(&port.name) {
+                port.name.clone()
+            } else {
+                String::new()
+            },
+            port: port.container_port,
+            protocol: Protocol::Undeclared,
+            app_address: None,
+            proxy_protocol: ProxyProtocol::default(),
+            line: 0,
+        })
+        .take(MAX_PORTS)
+        .collect()
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Slice {
+    address_type: String,
+    endpoints: Option<Vec<SliceEndpoint>>,
+    ports: Option<Vec<SlicePort>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct SliceEndpoint {
+    addresses: Vec<String>,
+    conditions: Conditions,
+    target_ref: Option<TargetRef>,
+    zone: Option<String>,
+}
+
+/// Nothing said counts as yes (discovery.k8s.io/v1 EndpointConditions), and serving as ready.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Conditions {
+    ready: Option<bool>,
+    serving: Option<bool>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct TargetRef {
+    kind: String,
+    name: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct SlicePort {
+    name: Option<String>,
+    port: Option<u16>,
+    protocol: Option<String>,
+    app_protocol: Option<String>,
+}
+
+fn slice(reader: &mut Reader, metadata: Metadata, object: &Json) -> Option<Object> {
+    let service = metadata.labels.get(labels::SERVICE_OF_SLICE).map_or("", String::as_str).into();
+    let slice: Slice = part(reader, object, "")?;
+    // Names are for DNS, and never called by their slice.
+    let endpoints =
+        if slice.address_type == "FQDN" { Vec::new() } else { slice.endpoints.unwrap_or_default() };
+    let mut found = Vec::with_capacity(endpoints.len());
+    for (at, endpoint) in endpoints.iter().take(MAX_ENDPOINTS).enumerate() {
+        // All addresses of an endpoint mean the same one: consumers take the first (discovery.k8s.io/v1).
+        let Some(text) = endpoint.addresses.first() else { continue };
+        let Ok(address) = text.parse::<IpAddr>() else {
+            let message = format!("{text:?} is no IP address");
+            reader.refuse(0, &format!("endpoints[{at}].addresses"), message, "correct what writes it");
+            return None;
+        };
+        let ready = endpoint.conditions.ready.unwrap_or(true);
+        let pod = endpoint.target_ref.as_ref().filter(|target| target.kind == "Pod");
+        found.push(EndpointOfSlice {
+            address,
+            ready,
+            serving: endpoint.conditions.serving.unwrap_or(ready),
+            pod: pod.map(|target| Arc::from(&*target.name)),
+            zone: endpoint.zone.as_deref().unwrap_or_default().into(),
+        });
+    }
+    let is_tcp = |port: &&SlicePort| matches!(port.protocol.as_deref(), None | Some("TCP"));
+    let port = |port: &SlicePort| {
+        Some(PortOfSlice {
+            name: port.name.as_deref().unwrap_or_default().into(),
+            port: port.port.filter(|number| *number != 0)?,
+            // What is not known has been reported of the Service.
+            protocol: port.app_protocol.as_deref().and_then(Protocol::from_app_protocol).unwrap_or_default(),
+        })
+    };
+    let ports = slice.ports.iter().flatten().filter(is_tcp).filter_map(port).take(MAX_PORTS).collect();
+    Some(Object::EndpointSlice(EndpointSlice { name: metadata.name, service, ports, endpoints: found }))
+}
