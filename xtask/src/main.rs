@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask test`, `demo`, `tidy`, `fuzz`, `bench`, `scale`, `soak`, `h2spec`, `lab`.
+//! The project's own commands: `cargo xtask test`, `demo`, `tidy`, `fuzz`, `bench`, `scale`, `soak`, `h2spec`, `lab`, `image`.
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -9,6 +9,7 @@ mod bench;
 mod demo;
 mod fuzz;
 mod h2spec;
+mod image;
 mod lab;
 mod page;
 mod scale;
@@ -50,6 +51,8 @@ enum Command {
     Soak(soak::Args),
     /// Run a real Kubernetes of one or two nodes on this machine (needs root).
     Lab(lab::Args),
+    /// Build container images without a container engine, and lists of what is in them.
+    Image(image::Args),
 }
 
 fn main() -> ExitCode {
@@ -63,6 +66,7 @@ fn main() -> ExitCode {
         Command::Scale(args) => scale::run(&args),
         Command::Soak(args) => soak::run(&args),
         Command::Lab(args) => lab::run(&args),
+        Command::Image(args) => image::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
