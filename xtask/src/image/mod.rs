@@ -21,6 +21,8 @@ use self::manifest::{Image, Labels};
 use crate::stages::Stages;
 use crate::workspace;
 
+/// The profile of what is shipped.
+const SHIPPED: &str = "dist";
 /// Largest image of the proxy, which every pod pulls.
 const PROXY_LIMIT: usize = 15_000_000;
 
@@ -32,7 +34,7 @@ struct Recipe {
     binary: &'static str,
     /// Who the binary runs as, unless the pod says otherwise.
     user: u32,
-    /// Most bytes.
+    /// Most bytes, of what is shipped.
     limit: Option<usize>,
     description: &'static str,
 }
@@ -76,8 +78,8 @@ const RECIPES: [Recipe; 4] = [
 /// Arguments of `cargo xtask image`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Cargo's profile; `release` is faster to build than what is shipped.
-    #[arg(long, default_value = "dist")]
+    /// Cargo's profile; the default is what is shipped.
+    #[arg(long, default_value = SHIPPED)]
     profile: String,
     /// Make this image only; can be repeated.
     #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(RECIPES.map(|recipe| recipe.name)))]
@@ -146,8 +148,7 @@ fn one(
     let labels = Labels { version, source, revision: base.revision.as_deref() };
     let reference = format!("{repository}/{}:{version}", recipe.name);
     let image = Image::new(recipe, binary, &labels, reference)?;
-    // Without optimisation nobody counts bytes.
-    if let Some(limit) = recipe.limit.filter(|_| args.profile != "dev") {
+    if let Some(limit) = recipe.limit.filter(|_| args.profile == SHIPPED) {
         ensure!(
             image.unpacked() <= limit,
             "the image of {} has {} bytes, and may have {limit}: see with `cargo bloat --profile {} -p {}` what grew",
