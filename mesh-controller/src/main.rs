@@ -10,8 +10,8 @@ use tracing_subscriber::EnvFilter;
 
 fn main() -> anyhow::Result<()> {
     let Command::Run(args) = Cli::parse().command;
-    // kube warns of each kind that a cluster lacks, again and again; its failures we tell ourselves.
-    let filter = EnvFilter::try_new(format!("kube_client=error,{}", args.log))
+    // kube tells each failure, again and again; we tell each once.
+    let filter = EnvFilter::try_new(format!("kube_client=off,{}", args.log))
         .with_context(|| format!("--log {:?}", args.log))?;
     // Colours are for people who look on; a file has none.
     let colours = std::io::stderr().is_terminal();

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use super::place::{API, DNS, Lab};
 use super::process::PAUSE;
 use super::remains::{Before, Inside};
-use super::{binaries, down, image, needs, template, up};
+use super::{binaries, controller, down, image, needs, template, up};
 use crate::stages::Stages;
 use crate::workspace;
 
@@ -64,6 +64,7 @@ fn parts(lab: &Lab, stages: &mut Stages) -> Result<()> {
         start(lab, 1)
     })?;
     stages.run("lab: one node", || cluster(lab))?;
+    stages.run("lab: controller", || controller::check(lab))?;
     stages.run("lab: down", || end(lab, &before))?;
     stages.run("lab: up, two nodes", || start(lab, 2))?;
     stages.run("lab: two nodes", || cluster(lab))?;
@@ -173,7 +174,7 @@ fn within(lab: &Lab, pod: &str, command: &str) -> Result<String> {
 }
 
 /// Asks again and again until the answer is yes, and fails with the last error.
-fn wait_for(what: &str, mut ask: impl FnMut() -> Result<bool>) -> Result<()> {
+pub(super) fn wait_for(what: &str, mut ask: impl FnMut() -> Result<bool>) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let answer = ask();

@@ -1,0 +1,182 @@
+//! The mesh's controller in the lab: what it says of the cluster's objects follows them, also when the API server is away.
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+
+use anyhow::{Context as _, Result};
+use serde_json::Value;
+
+use super::check::wait_for;
+use super::node::Node;
+use super::place::Lab;
+use super::process::Started;
+use super::{cluster, image, template};
+use crate::workspace;
+
+/// A controller that runs, until this is dropped.
+struct Controller<'a> {
+    lab: &'a Lab,
+    node: Node<'a>,
+    programs: PathBuf,
+    child: Child,
+}
+
+impl Drop for Controller<'_> {
+    fn drop(&mut self) {
+        // It may have ended by itself, which the test has noticed.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Runs the whole test in a cluster of one node.
+pub(super) fn check(lab: &Lab) -> Result<()> {
+    let build = ["build", "--locked", "-p", "mesh-controller", "-p", "mesh-cli"];
+    workspace::status(&mut workspace::cargo(build))?;
+    let objects = lab.folder().join("mesh.yaml");
+    template::write(&objects, include_str!("files/mesh.yaml"), &[("image", image::BUSYBOX)])?;
+    apply(lab, &objects)?;
+    let controller = Controller::start(lab)?;
+    let meshed = "spiffe://cluster.local/ns/shop/sa/cart";
+    controller.serves("both pods", &[("inside", meshed), ("outside", "null")])?;
+    println!("a pod with a proxy has an identity, one without has none");
+
+    custom_resources(&controller)?;
+    // What is noted as its process only holds its namespaces.
+    let mut kill = controller.node.inside(&busybox()?)?;
+    workspace::output(kill.args(["killall", "-9", "kube-apiserver"]))?;
+    wait_for("controller that notices", || Ok(controller.metrics()?.contains("{state=\"followed\"} 0\n")))?;
+    controller.serves("both pods without the API server", &[("inside", meshed), ("outside", "null")])?;
+    controller.protects("TrafficTarget shop/to-cart")?;
+    cluster::api_server(&mut Started::default(), &controller.node)?;
+    wait_for("pod that is deleted", || {
+        workspace::output(&mut lab.kubectl(["delete", "pod", "-n", "shop", "outside"])).map(|_| true)
+    })?;
+    controller.serves("the pod that is left", &[("inside", meshed)])?;
+    controller.protects("TrafficTarget shop/to-cart")?;
+    println!("the API server was away, and nothing was lost");
+
+    kubectl(lab, &["delete", "crd", "traffictargets.access.smi-spec.io"])?;
+    controller.protects("Namespace shop")?;
+    kubectl(lab, &["delete", "namespace", "shop", "--wait=false"])?;
+    wait_for("end of the Service", || Ok(controller.service().is_err()))?;
+    println!("what is deleted vanishes, with its kind too");
+    Ok(())
+}
+
+/// Kinds that are installed while the controller runs; and a bad object.
+fn custom_resources(controller: &Controller<'_>) -> Result<()> {
+    let lab = controller.lab;
+    for (name, text) in
+        [("crd.yaml", include_str!("files/crd.yaml")), ("target.yaml", include_str!("files/target.yaml"))]
+    {
+        let file = lab.folder().join(name);
+        template::write(&file, text, &[])?;
+        wait_for("API for what is in that file", || apply(lab, &file).map(|()| true))?;
+    }
+    controller.protects("TrafficTarget shop/to-cart")?;
+    let bad = r#"{"spec":{"destination":{"name":"Wrong!"}}}"#;
+    kubectl(lab, &["patch", "traffictarget", "-n", "shop", "to-cart", "--type=merge", "-p", bad])?;
+    wait_for("problem of the bad object", || {
+        let checked = controller.command("meshctl", &["check"]).output()?;
+        let told = "TrafficTarget shop/to-cart: spec.destination.name: \"Wrong!\"";
+        Ok(String::from_utf8_lossy(&checked.stdout).contains(told))
+    })?;
+    controller.protects("TrafficTarget shop/to-cart")?;
+    println!("a kind that is installed later is followed, and a bad object keeps its last good version");
+    Ok(())
+}
+
+impl<'a> Controller<'a> {
+    fn start(lab: &'a Lab) -> Result<Self> {
+        let node = lab.nodes().into_iter().next().context("a lab without a node")?;
+        let programs = workspace::target_directory()?.join("debug");
+        let log = lab.logs().join("mesh-controller.log");
+        let out = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
+        let mut command = node.in_network(&programs.join("mesh-controller"));
+        command.args(["run", "--kubernetes", "--data-dir"]).arg(data(lab));
+        command.env("KUBECONFIG", lab.kubeconfig()).stdin(Stdio::null());
+        command.stdout(Stdio::null()).stderr(out);
+        let child = command.spawn().context("cannot start the controller")?;
+        let controller = Self { lab, node, programs, child };
+        wait_for("controller", || Ok(controller.metrics().is_ok()))
+            .with_context(|| format!("see {}", log.display()))?;
+        Ok(controller)
+    }
+
+    fn command(&self, program: &str, args: &[&str]) -> std::process::Command {
+        let mut command = self.node.in_network(&self.programs.join(program));
+        command.args(args).arg("--data-dir").arg(data(self.lab));
+        command
+    }
+
+    fn json(&self, args: &[&str]) -> Result<Value> {
+        let mut command = self.command("meshctl", args);
+        let text = workspace::output(command.args(["-n", "shop", "-o", "json"]))?;
+        serde_json::from_str(&text).context("meshctl printed no JSON")
+    }
+
+    fn service(&self) -> Result<Value> {
+        self.json(&["inspect", "service", "cart"])
+    }
+
+    /// Waits until exactly these workloads, with these identities, stand behind both ports of the Service.
+    fn serves(&self, what: &str, expected: &[(&str, &str)]) -> Result<()> {
+        let mut found = Vec::new();
+        let done = wait_for(what, || {
+            let service = self.service()?;
+            let ports = service["ports"].as_array().context("a Service without ports")?;
+            let endpoints = |port: &Value| -> Vec<(String, String)> {
+                let all = port["endpoints"].as_array().into_iter().flatten();
+                let all = all.map(|e| (plain(&e["workload"]), plain(&e["identity"])));
+                // Which address each pod was given is chance.
+                all.collect::<BTreeSet<_>>().into_iter().collect()
+            };
+            let wanted: Vec<(String, String)> =
+                expected.iter().map(|(pod, id)| (format!("shop/{pod}"), (*id).to_owned())).collect();
+            found = ports.iter().map(endpoints).collect();
+            Ok(found.len() == 2 && found.iter().all(|port| *port == wanted))
+        });
+        done.with_context(|| format!("the endpoints are {found:?}"))
+    }
+
+    /// Waits until this object decides about calls that no rule matches.
+    fn protects(&self, object: &str) -> Result<()> {
+        let mut found = String::new();
+        let done = wait_for("policy", || {
+            let args = ["inspect", "workload", "inside", "-n", "shop"];
+            found = workspace::output(&mut self.command("meshctl", &args))?;
+            Ok(found.lines().any(|line| line.contains("Otherwise:") && line.contains(object)))
+        });
+        done.with_context(|| format!("{object} does not decide:\n{found}"))
+    }
+
+    /// What it says of itself.
+    fn metrics(&self) -> Result<String> {
+        let mut command = self.node.in_network(&busybox()?);
+        workspace::output(command.args(["wget", "-q", "-O", "-", "http://127.0.0.1:15014/metrics"]))
+    }
+}
+
+fn data(lab: &Lab) -> PathBuf {
+    lab.folder().join("mesh-controller")
+}
+
+fn busybox() -> Result<PathBuf> {
+    workspace::find("busybox").context("no busybox: install the package busybox-static")
+}
+
+fn plain(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+fn apply(lab: &Lab, file: &Path) -> Result<()> {
+    kubectl(lab, &[OsStr::new("apply"), OsStr::new("-f"), file.as_os_str()])
+}
+
+fn kubectl<A: AsRef<OsStr>>(lab: &Lab, args: &[A]) -> Result<()> {
+    workspace::output(lab.kubectl([]).args(args)).map(drop)
+}
