@@ -6,10 +6,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use tokio::{
-    io::{AsyncBufRead as _, AsyncRead, AsyncWrite},
-    net::TcpStream,
-};
+use tokio::io::{AsyncBufRead as _, AsyncRead, AsyncWrite};
 
 use super::{Dialled, Prefixed, Stream, Told};
 use crate::tls::session::Session;
@@ -24,8 +21,6 @@ pub(crate) trait Lend: AsyncRead + Unpin {
     /// Takes so many bytes of what was lent.
     fn take_lent(&mut self, _: usize) {}
 }
-
-impl Lend for TcpStream {}
 
 #[cfg(test)]
 impl Lend for tokio::io::DuplexStream {}

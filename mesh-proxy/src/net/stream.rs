@@ -4,7 +4,7 @@ use std::{
     io::{self, IoSlice},
     pin::Pin,
     rc::Rc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use bytes::{Buf, Bytes};
@@ -97,12 +97,8 @@ impl Dialled {
 
     /// What the peer sent, in the buffer where it was opened; nothing: that was all.
     pub(super) fn poll_plain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
-        self.tether.check()?;
-        let outcome = Pin::new(&mut self.inner).poll_fill_buf(cx);
-        if outcome.is_pending() {
-            self.tether.wait(To::Read, cx);
-        }
-        outcome
+        ready!(self.reach(cx, To::Read, |inner, cx| inner.poll_fill_buf(cx).map_ok(|_| ())))?;
+        Poll::Ready(Ok(self.inner.plain()))
     }
 
     /// Takes so many bytes of that.

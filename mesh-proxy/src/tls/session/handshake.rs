@@ -11,11 +11,7 @@ use rustls::{
 };
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
-use super::{
-    Established, Session,
-    record::{self, HEADER},
-    schedule::Schedule,
-};
+use super::{Established, Session, record, schedule::Schedule};
 use crate::tls::credentials::shared;
 
 /// Most bytes of a handshake that are kept at once: certificates come in one message, of which the library takes 64 KiB.
@@ -144,10 +140,9 @@ async fn run<H: Handshake, S: AsyncRead + AsyncWrite + Unpin>(
 async fn show<S: AsyncRead + Unpin>(io: &mut S, incoming: &mut Vec<u8>, shown: usize) -> io::Result<usize> {
     loop {
         let hidden = incoming.get(shown..).unwrap_or_default();
-        if let Some([kind, major, _, high, low]) = hidden.first_chunk() {
-            let length = HEADER + usize::from(u16::from_be_bytes([*high, *low]));
+        if let Some((kind, major, length)) = record::head(hidden) {
             // What is no record at all is for the library to say, at once.
-            let record = (20..=23).contains(kind) && *major == 3 && length <= record::MOST;
+            let record = (20..=23).contains(&u8::from(kind)) && major == 3 && length <= record::MOST;
             if !record || hidden.len() >= length {
                 return Ok(shown + hidden.len().min(length));
             }

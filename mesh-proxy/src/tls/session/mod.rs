@@ -76,7 +76,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         while !self.advance(cx)? {
             ready!(self.incoming.poll_fill(&mut self.io, cx))?;
         }
-        Poll::Ready(Ok(self.incoming.plain()))
+        Poll::Ready(Ok(self.plain()))
+    }
+}
+
+impl<S> Session<S> {
+    /// What was opened and not taken yet.
+    pub(crate) fn plain(&self) -> &[u8] {
+        self.incoming.plain()
     }
 }
 

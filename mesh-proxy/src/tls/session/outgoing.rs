@@ -101,10 +101,9 @@ impl Outgoing {
         } else {
             self.seal_together(bufs)?
         };
-        match self.poll_drain(io, cx)? {
-            // Sealed is sealed; the rest goes before whatever is written next.
-            Poll::Ready(()) | Poll::Pending => Poll::Ready(Ok(count)),
-        }
+        // Sealed is sealed; what the connection does not take now goes before whatever is written next.
+        let _ = self.poll_drain(io, cx)?;
+        Poll::Ready(Ok(count))
     }
 
     /// Seals several small buffers as one record.

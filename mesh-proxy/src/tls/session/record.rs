@@ -135,15 +135,20 @@ impl Key {
     }
 }
 
+/// Type, major version and length of the record that `bytes` begin with, header included. None: too few bytes to tell.
+pub(super) fn head(bytes: &[u8]) -> Option<(ContentType, u8, usize)> {
+    let [kind, major, _, high, low] = bytes.first_chunk::<HEADER>()?;
+    Some(((*kind).into(), *major, HEADER + usize::from(u16::from_be_bytes([*high, *low]))))
+}
+
 /// The length of the record that `bytes` begin with, header included. None: too few bytes to tell.
 ///
 /// # Errors
 /// When this begins no record that may come after a handshake.
 pub(super) fn length(bytes: &[u8]) -> Result<Option<usize>, RecordError> {
-    let Some([kind, _, _, high, low]) = bytes.first_chunk::<HEADER>() else { return Ok(None) };
-    if ContentType::from(*kind) != ContentType::ApplicationData {
+    let Some((kind, _, length)) = head(bytes) else { return Ok(None) };
+    if kind != ContentType::ApplicationData {
         return Err(RecordError::Unexpected);
     }
-    let length = HEADER + usize::from(u16::from_be_bytes([*high, *low]));
     if length > MOST { Err(RecordError::Overflow) } else { Ok(Some(length)) }
 }
