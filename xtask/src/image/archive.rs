@@ -11,14 +11,14 @@ use serde_json::Value;
 use tar::{Builder, EntryType, Header};
 
 /// A file in an archive.
-pub(super) struct Entry<'a> {
-    pub(super) path: &'a str,
-    pub(super) mode: u32,
-    pub(super) bytes: &'a [u8],
+pub(crate) struct Entry<'a> {
+    pub(crate) path: &'a str,
+    pub(crate) mode: u32,
+    pub(crate) bytes: &'a [u8],
 }
 
 /// A tar archive (POSIX ustar) of the files in the order given: all of root, and of 1970.
-pub(super) fn tar(entries: &[Entry<'_>]) -> Result<Vec<u8>> {
+pub(crate) fn tar(entries: &[Entry<'_>]) -> Result<Vec<u8>> {
     let mut builder = Builder::new(Vec::new());
     for &Entry { path, mode, bytes } in entries {
         let failed = || format!("cannot put {path} into an archive");
@@ -37,20 +37,20 @@ pub(super) fn tar(entries: &[Entry<'_>]) -> Result<Vec<u8>> {
 }
 
 /// Compressed; the header has no time and no name.
-pub(super) fn gzip(bytes: &[u8]) -> Result<Vec<u8>> {
+pub(crate) fn gzip(bytes: &[u8]) -> Result<Vec<u8>> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
     encoder.write_all(bytes).and_then(|()| encoder.finish()).context("cannot compress a layer")
 }
 
 /// JSON for people, with a newline at its end.
-pub(super) fn pretty(value: &Value) -> Result<Vec<u8>> {
+pub(crate) fn pretty(value: &Value) -> Result<Vec<u8>> {
     let mut text = serde_json::to_vec_pretty(value).context("cannot write JSON")?;
     text.push(b'\n');
     Ok(text)
 }
 
 /// Writes a file whole or not at all.
-pub(super) fn replace(file: &Path, bytes: &[u8]) -> Result<()> {
+pub(crate) fn replace(file: &Path, bytes: &[u8]) -> Result<()> {
     let mut part = file.as_os_str().to_owned();
     part.push(".part");
     let part = Path::new(&part);
@@ -59,7 +59,7 @@ pub(super) fn replace(file: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 /// SHA-256 in hexadecimal.
-pub(super) fn sha256(bytes: &[u8]) -> String {
+pub(crate) fn sha256(bytes: &[u8]) -> String {
     let sum = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
     sum.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }

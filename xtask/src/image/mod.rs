@@ -1,7 +1,7 @@
 //! `cargo xtask image`: container images from scratch, each of one static binary, with no container engine. The same
 //! sources give the same bytes. docs/images.md says what they are.
 
-mod archive;
+pub(crate) mod archive;
 mod binaries;
 mod closure;
 mod elf;

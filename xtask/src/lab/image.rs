@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::node::Node;
 use super::quietly;
+use crate::image::archive::{self, Entry};
 use crate::workspace;
 
 /// Its name.
@@ -41,20 +42,18 @@ pub(super) fn make(folder: &Path, file: &Path) -> Result<()> {
     let layer = folder.join("layer.tar");
     let own = ["--owner=0", "--group=0", "--sort=name"];
     quietly(Command::new("tar").args(own).arg("-cf").arg(&layer).arg("-C").arg(&root).arg("."))?;
-    let sum = workspace::output(Command::new("sha256sum").arg(&layer))?;
-    let sum = sum.split(' ').next().context("sha256sum printed nothing")?;
+    let layer = fs::read(&layer).with_context(|| format!("cannot read {}", layer.display()))?;
     let config = json!({
         "architecture": architecture()?,
         "os": "linux",
         "config": {"Cmd": ["/bin/sleep", "2147483647"], "Env": ["PATH=/bin"]},
-        "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{sum}")]},
+        "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{}", archive::sha256(&layer))]},
     });
     let manifest = json!([{"Config": "config.json", "RepoTags": [BUSYBOX, PAUSE], "Layers": ["layer.tar"]}]);
-    for (name, value) in [("config.json", config), ("manifest.json", manifest)] {
-        fs::write(folder.join(name), value.to_string()).with_context(|| format!("cannot write {name}"))?;
-    }
-    let parts = ["manifest.json", "config.json", "layer.tar"];
-    quietly(Command::new("tar").arg("-cf").arg(file).arg("-C").arg(folder).args(parts))
+    let (manifest, config) = (archive::pretty(&manifest)?, archive::pretty(&config)?);
+    let parts = [("manifest.json", &manifest), ("config.json", &config), ("layer.tar", &layer)];
+    let parts = parts.map(|(path, bytes)| Entry { path, mode: 0o644, bytes });
+    archive::replace(file, &archive::tar(&parts)?)
 }
 
 /// What images call the architecture of this machine.
