@@ -1,6 +1,6 @@
 //! A job that reads a cart, which policy does not let it. It reports what it was told.
 
-use std::{collections::BTreeMap, io::Write as _, net::SocketAddr, process::ExitCode, time::Duration};
+use std::{collections::BTreeMap, io::Write as _, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use bytes::Bytes;
@@ -19,9 +19,9 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// Flags of `shop batch`.
 #[derive(Args)]
 pub(crate) struct BatchArgs {
-    /// Where the sidecar takes outbound HTTP and gRPC
-    #[arg(long)]
-    proxy: SocketAddr,
+    /// Where the sidecar takes outbound HTTP and gRPC; without it, the host is connected to
+    #[arg(long, value_name = "HOST:PORT")]
+    proxy: Option<String>,
     /// Host of the cart
     #[arg(long, default_value = "cart:7070")]
     cart: String,
@@ -47,7 +47,7 @@ struct Report {
 /// # Errors
 /// When no answer came.
 pub(crate) async fn run(args: BatchArgs) -> anyhow::Result<ExitCode> {
-    let report = tokio::time::timeout(TIMEOUT, call(&args)).await.context("no answer from the sidecar")??;
+    let report = tokio::time::timeout(TIMEOUT, call(&args)).await.context("no answer in time")??;
     let mut out = std::io::stdout().lock();
     serde_json::to_writer(&mut out, &report)?;
     writeln!(out)?;
@@ -57,9 +57,8 @@ pub(crate) async fn run(args: BatchArgs) -> anyhow::Result<ExitCode> {
 
 async fn call(args: &BatchArgs) -> anyhow::Result<Report> {
     const METHOD: &str = "/shop.cart.v1.Cart/List";
-    let stream = TcpStream::connect(args.proxy)
-        .await
-        .with_context(|| format!("cannot connect to the sidecar at {}", args.proxy))?;
+    let place = args.proxy.as_ref().unwrap_or(&args.cart);
+    let stream = TcpStream::connect(place).await.with_context(|| format!("cannot connect to {place}"))?;
     let (mut sender, driver) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
     let driver = tokio::spawn(driver);
     // One gRPC message: not compressed, no bytes (an empty ListRequest).

@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    net::SocketAddr,
     process::ExitCode,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -37,9 +36,9 @@ const DRAIN: Duration = Duration::from_secs(3);
 pub(crate) struct CartArgs {
     #[command(flatten)]
     service: ServiceArgs,
-    /// Where the sidecar listens for connections to inventory
-    #[arg(long)]
-    inventory: SocketAddr,
+    /// Inventory, or where the sidecar listens for connections to it
+    #[arg(long, value_name = "HOST:PORT", default_value = "inventory:7000")]
+    inventory: String,
 }
 
 /// Runs the service until it is told to end.

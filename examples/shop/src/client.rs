@@ -1,7 +1,6 @@
-//! A keep-alive HTTP/1.1 client for one address: the outbound side of the service's own sidecar.
+//! A keep-alive HTTP/1.1 client for one place: a service, or the outbound side of its caller's own sidecar.
 
 use std::{
-    net::SocketAddr,
     sync::{Mutex, PoisonError},
     time::Duration,
 };
@@ -21,7 +20,8 @@ const MAX_IDLE: usize = 64;
 
 /// The client. Requests run at the same time, each on a connection of its own.
 pub(crate) struct Client {
-    address: SocketAddr,
+    /// `HOST:PORT`.
+    place: String,
     timeout: Duration,
     idle: Mutex<Vec<SendRequest<Empty<Bytes>>>>,
 }
@@ -37,9 +37,9 @@ pub(crate) struct Answer {
 }
 
 impl Client {
-    /// A client whose requests all go to `address` and take at most `timeout`.
-    pub(crate) fn new(address: SocketAddr, timeout: Duration) -> Self {
-        Self { address, timeout, idle: Mutex::default() }
+    /// A client whose requests all go to `place` (`HOST:PORT`) and take at most `timeout`.
+    pub(crate) fn new(place: String, timeout: Duration) -> Self {
+        Self { place, timeout, idle: Mutex::default() }
     }
 
     /// Sends `GET path` with `Host: host`: it is the host that tells the sidecar where to go.
@@ -49,7 +49,7 @@ impl Client {
     pub(crate) async fn get(&self, host: &str, path: &str) -> anyhow::Result<Answer> {
         tokio::time::timeout(self.timeout, self.exchange(host, path))
             .await
-            .map_err(|_| anyhow!("no answer within {:?} through {}", self.timeout, self.address))?
+            .map_err(|_| anyhow!("no answer within {:?} through {}", self.timeout, self.place))?
     }
 
     async fn exchange(&self, host: &str, path: &str) -> anyhow::Result<Answer> {
@@ -80,9 +80,9 @@ impl Client {
                 return Ok((connection, true));
             }
         }
-        let stream = TcpStream::connect(self.address)
+        let stream = TcpStream::connect(&self.place)
             .await
-            .with_context(|| format!("cannot connect to {}", self.address))?;
+            .with_context(|| format!("cannot connect to {}", self.place))?;
         stream.set_nodelay(true)?;
         let (sender, driver) = http1::handshake(TokioIo::new(stream)).await?;
         tokio::spawn(driver);

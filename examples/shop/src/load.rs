@@ -3,7 +3,6 @@
 use std::{
     collections::BTreeMap,
     io::Write as _,
-    net::SocketAddr,
     process::ExitCode,
     sync::{
         Arc, Mutex, PoisonError,
@@ -32,9 +31,9 @@ const MAX_ERRORS: usize = 5;
 /// Flags of `shop load`.
 #[derive(Args)]
 pub(crate) struct LoadArgs {
-    /// Where to connect: the outbound address of the load generator's own sidecar
-    #[arg(long)]
-    target: SocketAddr,
+    /// Where to connect: the service, or the outbound address of the load generator's own sidecar
+    #[arg(long, value_name = "HOST:PORT")]
+    target: String,
     /// Host to ask for
     #[arg(long, default_value = "storefront")]
     host: String,
@@ -114,7 +113,7 @@ pub(crate) async fn run(args: LoadArgs) -> anyhow::Result<ExitCode> {
     let stats = Arc::new(Stats::default());
     serve::stats(&args.process, Arc::clone(&stats), shutdown.clone()).await?;
     let workers = args.concurrency.max(1);
-    let client = Client::new(args.target, TIMEOUT);
+    let client = Client::new(args.target.clone(), TIMEOUT);
     let job = Arc::new(Job {
         args,
         client,

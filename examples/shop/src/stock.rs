@@ -1,7 +1,6 @@
 //! How cart asks inventory: lines over TCP connections that are used many times.
 
 use std::{
-    net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -25,7 +24,8 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Client of inventory.
 pub(crate) struct Stock {
-    address: SocketAddr,
+    /// `HOST:PORT`.
+    place: String,
     stats: Arc<Stats>,
     idle: Mutex<Vec<Connection>>,
 }
@@ -36,9 +36,9 @@ struct Connection {
 }
 
 impl Stock {
-    /// A client whose connections go to `address`, where cart's own sidecar listens for inventory.
-    pub(crate) fn new(address: SocketAddr, stats: Arc<Stats>) -> Self {
-        Self { address, stats, idle: Mutex::default() }
+    /// A client whose connections go to `place` (`HOST:PORT`): inventory, or where cart's own sidecar listens for it.
+    pub(crate) fn new(place: String, stats: Arc<Stats>) -> Self {
+        Self { place, stats, idle: Mutex::default() }
     }
 
     /// How many of `sku` there are.
@@ -64,9 +64,9 @@ impl Stock {
                 return Ok(answer);
             }
         }
-        let stream = TcpStream::connect(self.address)
+        let stream = TcpStream::connect(&self.place)
             .await
-            .with_context(|| format!("cannot connect to {}", self.address))?;
+            .with_context(|| format!("cannot connect to {}", self.place))?;
         stream.set_nodelay(true)?;
         self.stats.opened();
         let mut connection = Connection { stream: BufReader::new(stream), questions: 0 };

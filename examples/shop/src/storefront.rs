@@ -1,6 +1,6 @@
 //! The shop's pages. For every page it asks catalog over HTTP and cart over gRPC, both through its own sidecar.
 
-use std::{net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
+use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail};
 use clap::Args;
@@ -26,12 +26,12 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) struct StorefrontArgs {
     #[command(flatten)]
     service: ServiceArgs,
-    /// Where the sidecar takes outbound HTTP and gRPC; the host says who is meant
-    #[arg(long)]
-    proxy: SocketAddr,
-    /// Where to connect for the cart instead: without a mesh it is another address
-    #[arg(long, hide = true)]
-    cart_proxy: Option<SocketAddr>,
+    /// Where the sidecar takes outbound HTTP and gRPC; the host says who is meant. Without it, hosts are connected to
+    #[arg(long, value_name = "HOST:PORT")]
+    proxy: Option<String>,
+    /// Where to connect for the cart instead: without names it is another address
+    #[arg(long, hide = true, value_name = "HOST:PORT")]
+    cart_proxy: Option<String>,
     /// Host of the catalog
     #[arg(long, default_value = "catalog")]
     catalog: String,
@@ -80,13 +80,12 @@ pub(crate) async fn run(args: StorefrontArgs) -> anyhow::Result<ExitCode> {
     serve::stats(&args.service.process, Arc::clone(&stats), shutdown.clone()).await?;
     let listener = serve::bind(args.service.listen).await?;
     let origin: Uri = format!("http://{}", args.cart).parse().context("--cart is no host")?;
-    let cart_proxy = args.cart_proxy.unwrap_or(args.proxy);
-    let channel = Endpoint::from_shared(format!("http://{cart_proxy}"))?
-        .origin(origin)
-        .tcp_nodelay(true)
-        .connect_lazy();
+    let cart_at = args.cart_proxy.as_ref().or(args.proxy.as_ref()).unwrap_or(&args.cart);
+    let catalog_at = args.proxy.clone().unwrap_or_else(|| with_port(&args.catalog));
+    let channel =
+        Endpoint::from_shared(format!("http://{cart_at}"))?.origin(origin).tcp_nodelay(true).connect_lazy();
     let storefront = Arc::new(Storefront {
-        http: Client::new(args.proxy, TIMEOUT),
+        http: Client::new(catalog_at, TIMEOUT),
         catalog: args.catalog,
         cart: CartClient::new(channel),
         stats,
@@ -216,6 +215,11 @@ impl Page {
             Self::Watch => "/watch",
         }
     }
+}
+
+/// The place that a host of HTTP names: port 80, unless it says otherwise.
+fn with_port(host: &str) -> String {
+    if host.contains(':') { host.to_owned() } else { format!("{host}:80") }
 }
 
 /// Why the mesh refused, when it did.
