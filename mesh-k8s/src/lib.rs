@@ -11,6 +11,7 @@
 //! out. *Invariant:* nothing here does I/O, and no input can make it panic.
 
 mod compile;
+pub mod crd;
 pub mod labels;
 mod nearest;
 mod object;

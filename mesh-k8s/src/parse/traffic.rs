@@ -147,8 +147,11 @@ fn retry(reader: &mut Reader, field: &Field<'_>) -> Retry {
         .optional("attempts")
         .map_or(Some(1), |f| reader.integer(&f, "a number of retries", 0, Retry::MAX_RETRIES));
     let mut on = Vec::new();
-    for item in items(reader, &mut fields, "on", CONDITIONS.len()) {
-        on.extend(reader.choice(&item, &CONDITIONS));
+    // "on" is its older name: kubectl takes that word for true, unless it is quoted.
+    for name in ["conditions", "on"] {
+        for item in items(reader, &mut fields, name, CONDITIONS.len()) {
+            on.extend(reader.choice(&item, &CONDITIONS));
+        }
     }
     for item in items(reader, &mut fields, "codes", 200) {
         let code = reader.integer(&item, "a status of an error", 400, 599);

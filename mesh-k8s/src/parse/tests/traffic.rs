@@ -16,7 +16,7 @@ metadata: {name: p, namespace: shop}
 spec:
   targetRef: {kind: Service, name: catalog, port: 80}
   timeouts: {connect: 1s, request: 30s, backendRequest: 5s, idle: 5m, stream: 0s}
-  retry: {attempts: 2, on: [Reset], codes: [503], grpcCodes: [UNAVAILABLE], nonIdempotent: true, backoff: 25ms, maxBackoff: 1s}
+  retry: {attempts: 2, conditions: [Reset], codes: [503], grpcCodes: [UNAVAILABLE], nonIdempotent: true, backoff: 25ms, maxBackoff: 1s}
   retryBudget: {percent: 12.5}
   faults: {delay: {percent: 1, duration: 100ms}, abort: {percent: 100, status: 503}}
   loadBalancing: {algorithm: Maglev, hashOn: {cookie: {name: shop, ttl: 0s}}, slowStart: 30s, locality: PreferSameZone}
@@ -81,7 +81,8 @@ fn mistakes_in_a_policy() {
     bad("  timeouts", "  timeout", "!6 spec.timeout: did you mean \"timeouts\"?");
     bad("connect: 1s", "connect: 0s", "!6 spec.timeouts.connect: above 0");
     bad("backendRequest: 5s", "backendRequest: 1h", "!6 spec.timeouts: longer than request");
-    bad("on: [Reset]", "on: [Resets]", "!7 spec.retry.on[0]: did you mean \"Reset\"?");
+    bad("[Reset]", "[Resets]", "!7 spec.retry.conditions[0]: did you mean \"Reset\"?");
+    bad("conditions: [Reset]", "on: [Resets]", "!7 spec.retry.on[0]: did you mean \"Reset\"?");
     bad("grpcCodes: [UNAVAILABLE]", "grpcCodes: [14]", "!7 spec.retry.grpcCodes[0]: put it in quotes");
     bad("nonIdempotent: true", "nonIdempotent: 'yes'", "!7 spec.retry.nonIdempotent: without quotes");
     bad("maxBackoff: 1s", "maxBackoff: 1ms", "!7 spec.retry.maxBackoff: shorter than backoff");
