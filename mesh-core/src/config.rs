@@ -28,8 +28,9 @@ pub struct WorkloadConfig {
     pub workload: WorkloadRef,
     /// Its SPIFFE ID.
     pub identity: SpiffeId,
-    /// Its IP address: where inbound listeners stand in explicit mode.
-    pub address: IpAddr,
+    /// Its IP address: where inbound listeners stand in explicit mode. None: it has none yet, as a pod whose proxy starts
+    /// before its address is known.
+    pub address: Option<IpAddr>,
     /// Its zone, for locality; may be empty.
     pub zone: Arc<str>,
     /// Ports on which it serves; each port number once.

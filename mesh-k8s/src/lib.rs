@@ -13,6 +13,7 @@
 mod compile;
 pub mod crd;
 pub mod labels;
+pub mod names;
 mod nearest;
 mod object;
 mod parse;

@@ -141,6 +141,8 @@ pub struct Namespace {
     pub default_policy: Option<DefaultAction>,
     /// Whether callers without mesh TLS are let in (`meshctl.dev/mtls`).
     pub mtls: Option<TlsMode>,
+    /// Each new pod gets a proxy (the label `meshctl.dev/inject: enabled`).
+    pub inject: bool,
 }
 
 /// `v1 ServiceAccount`.
@@ -198,8 +200,8 @@ pub struct Workload {
     pub mtls: Option<TlsMode>,
     /// The ServiceAccount of its namespace that it runs under.
     pub service_account: At<Arc<str>>,
-    /// Where peers dial.
-    pub address: At<IpAddr>,
+    /// Where peers dial; None: it is a pod that has no address yet.
+    pub address: At<Option<IpAddr>>,
     /// Its ports; each number once.
     pub ports: Vec<PortOfWorkload>,
     /// TCP upstreams for which explicit mode opens local listeners; each listen port once.

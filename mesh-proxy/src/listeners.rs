@@ -237,13 +237,15 @@ pub(crate) async fn run(
     listeners.send_replace(Listeners::from([]));
 }
 
-/// What the configuration asks for in explicit mode.
+/// What the configuration asks for in explicit mode: nothing as long as the workload has no address.
 fn wanted(workload: &WorkloadConfig) -> Vec<(Role, SocketAddr)> {
-    let inbound = workload.inbound.iter().map(|port| {
-        (Role::InboundPort(Arc::new(port.clone())), SocketAddr::new(workload.address, port.port))
-    });
+    let Some(ip) = workload.address else { return Vec::new() };
+    let inbound = workload
+        .inbound
+        .iter()
+        .map(|port| (Role::InboundPort(Arc::new(port.clone())), SocketAddr::new(ip, port.port)));
     let upstreams = workload.upstreams.iter().map(|upstream| {
-        let address = SocketAddr::new(workload.address, upstream.listen_port);
+        let address = SocketAddr::new(ip, upstream.listen_port);
         (Role::OutboundTcp(upstream.host.clone()), address)
     });
     inbound.chain(upstreams).take(MAX).collect()

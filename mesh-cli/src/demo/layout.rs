@@ -336,7 +336,7 @@ mod tests {
         assert!(may_list_carts(&compiled, "storefront") && !may_list_carts(&compiled, "batch"));
         for member in MEMBERS {
             let workload = &compiled.workloads[&format!("shop/{}", member.name).parse().unwrap()];
-            assert_eq!(workload.address, Net::Namespaces.at(member, 0).ip());
+            assert_eq!(workload.address, Some(Net::Namespaces.at(member, 0).ip()));
             assert!(workload.upstreams.is_empty());
             let ports: Vec<_> = workload.inbound.iter().map(|port| (port.port, port.app_address)).collect();
             let app = Net::Namespaces.app(member).map(|app| (app.port(), None));

@@ -85,7 +85,7 @@ impl Shop {
             workload: workload(name),
             identity: id(account),
             // An address of these tests alone, so that no proxy of the machine answers.
-            address: [127, 77, 66, last].into(),
+            address: Some([127, 77, 66, last].into()),
             zone: "".into(),
             inbound: vec![InboundPort {
                 port: 8080,
@@ -273,7 +273,7 @@ impl Mesh for Shop {
                 .iter()
                 .filter(|config| workloads.contains(&&*config.workload.name))
                 .map(|config| Endpoint {
-                    address: mesh_core::addr::EndpointAddr((config.address, 8080).into()),
+                    address: mesh_core::addr::EndpointAddr((config.address.unwrap(), 8080).into()),
                     identity: Some(config.identity.clone()),
                     workload: config.workload.clone(),
                     protocol,

@@ -81,10 +81,16 @@ impl SelectedWorkload<'_> {
         Arc::clone(&self.zone)
     }
 
-    /// The endpoint at one of its ports.
-    pub(crate) fn endpoint(&self, port: u16, protocol: Protocol) -> Endpoint {
+    /// The endpoint at one of its ports; None: it has no address yet.
+    pub(crate) fn endpoint(&self, port: u16, protocol: Protocol) -> Option<Endpoint> {
+        let ip = self.item.object.address.value?;
+        Some(self.endpoint_at(EndpointAddr(SocketAddr::new(ip, port)), protocol))
+    }
+
+    /// The endpoint at one of its addresses.
+    pub(crate) fn endpoint_at(&self, address: EndpointAddr, protocol: Protocol) -> Endpoint {
         Endpoint {
-            address: EndpointAddr(SocketAddr::new(self.item.object.address.value, port)),
+            address,
             identity: Some(self.identity.clone()),
             workload: self.reference.clone(),
             protocol,
@@ -180,7 +186,7 @@ impl<'a> Selected<'a> {
                 crowded = Some(workload.reference.clone());
                 continue;
             }
-            found.push(workload.endpoint(target.port, protocol));
+            found.extend(workload.endpoint(target.port, protocol));
             if protocol != *common.get_or_insert(protocol) {
                 differing = Some(workload.reference.clone());
             }

@@ -222,7 +222,10 @@ impl<'a> Index<'a> {
         let mut addresses = HashMap::new();
         let workloads = std::mem::take(&mut self.workloads);
         for workload in workloads {
-            let address = workload.object.address.value;
+            let Some(address) = workload.object.address.value else {
+                self.workloads.push(workload);
+                continue;
+            };
             let taken = workload.object.ports.iter().find_map(|p| Some((p, *ports.get(&(address, p.port))?)));
             if let Some((port, first)) = taken {
                 let first: Item<'_, Workload> = first;

@@ -160,7 +160,7 @@ impl Compiled {
         for workload in workloads {
             let Some(config) = self.workloads.get(&workload.reference) else { continue };
             for port in &config.inbound {
-                let endpoint = workload.endpoint(port.port, port.protocol);
+                let Some(endpoint) = workload.endpoint(port.port, port.protocol) else { continue };
                 let address = endpoint.address.0;
                 let address = SocketAddr::new(address.ip().to_canonical(), address.port());
                 let key = self.direct_key(&endpoint);

@@ -69,6 +69,10 @@ pub struct Compiled {
     pub endpoints: BTreeMap<ServicePort, Vec<Endpoint>>,
     /// Namespace and name of every ServiceAccount, also of those that only Workloads name.
     pub service_accounts: BTreeSet<(String, String)>,
+    /// Namespaces whose pods have proxies, or get some.
+    pub meshed: BTreeSet<Arc<str>>,
+    /// The uid of each workload that is a pod.
+    pub pods: BTreeMap<WorkloadRef, Arc<str>>,
     /// What is wrong, by file and line.
     pub problems: Vec<Problem>,
     /// The objects that `problems` refuse, each with the place where it begins: of two objects of one name only the
@@ -112,6 +116,8 @@ pub fn compile_with(objects: &[Located], settings: &Settings, resolved: &Resolve
             .iter()
             .map(|w| (w.reference.clone(), w.item.object.labels.clone()))
             .collect(),
+        meshed: pods::namespaces(&index),
+        pods: pods::uids(&index),
         workloads,
         services,
         endpoints: selected.endpoints,

@@ -1,9 +1,34 @@
 //! Pods of a Kubernetes cluster: those that have a proxy count as Workloads.
 
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use mesh_core::name::WorkloadRef;
+
 use crate::{
     compile::index::{Index, Item},
     object::{Located, Membership, Object, Pod, Workload},
 };
+
+/// Namespaces whose pods have proxies, or get some.
+pub(crate) fn namespaces(index: &Index<'_>) -> BTreeSet<Arc<str>> {
+    let asked = index.namespaces.values().filter(|ns| ns.object.inject).map(|ns| &ns.object.name);
+    let has_proxy = |pod: &&&Pod| matches!(pod.mesh, Membership::Inside(_));
+    let found = index.pods.values().filter(has_proxy).map(|pod| &pod.name.namespace);
+    asked.chain(found).cloned().collect()
+}
+
+/// The uids of the pods in the mesh.
+pub(crate) fn uids(index: &Index<'_>) -> BTreeMap<WorkloadRef, Arc<str>> {
+    let pods = index.pods.values().filter(|pod| matches!(pod.mesh, Membership::Inside(_)));
+    let uid = |pod: &&Pod| {
+        let (namespace, name) = (Arc::clone(&pod.name.namespace), Arc::clone(&pod.name.name));
+        (WorkloadRef { namespace, name }, Arc::clone(&pod.uid))
+    };
+    pods.map(uid).collect()
+}
 
 impl Item<'_, Workload> {
     /// True when it is a pod, and no object of the kind Workload.

@@ -139,7 +139,7 @@ impl<'a> Slices<'a> {
         if !port.lead(service, declared) {
             return None;
         }
-        Some(Endpoint { address, ..workload.endpoint(at.port, declared) })
+        Some(workload.endpoint_at(address, declared))
     }
 
     fn behind(&self, index: &Index<'a>, slice: &EndpointSlice, endpoint: &EndpointOfSlice) -> Behind {
@@ -153,7 +153,7 @@ impl<'a> Slices<'a> {
         };
         match &pod.mesh {
             Membership::Outside => Behind::Outside,
-            Membership::Unreachable => Behind::Unknown,
+            Membership::Ended => Behind::Unknown,
             Membership::Inside(_) => self.by_name.get(&key).map_or(Behind::Unknown, |n| Behind::Inside(*n)),
         }
     }

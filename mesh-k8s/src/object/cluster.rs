@@ -11,6 +11,8 @@ use super::{Name, Workload};
 pub struct Pod {
     /// Its name.
     pub name: Name,
+    /// Its uid: a pod of the same name that comes later has another. Empty: it is not known.
+    pub uid: Arc<str>,
     /// Its addresses, of which the first is the one that peers dial; none: it has none yet, or no more.
     pub addresses: Vec<IpAddr>,
     /// Whether it is in the mesh.
@@ -22,9 +24,9 @@ pub struct Pod {
 pub enum Membership {
     /// It has none: it is called in plaintext.
     Outside,
-    /// It has one, but cannot be called: it has no address yet, or has ended.
-    Unreachable,
-    /// It has one.
+    /// It has one, but has ended.
+    Ended,
+    /// It has one; it is called when it has an address.
     Inside(Box<Workload>),
 }
 

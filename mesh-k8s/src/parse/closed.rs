@@ -47,7 +47,7 @@ pub(crate) fn stand_in(file: &Arc<str>, kind: Kind, node: &Node) -> Option<Locat
 /// The stand-in for a Namespace of which nothing but the name can be read.
 pub(crate) fn unreadable_namespace(file: &Arc<str>, name: &str, line: u32) -> Located {
     let (default_policy, mtls) = (Some(DefaultAction::Deny), Some(TlsMode::Strict));
-    let object = Object::Namespace(Namespace { name: name.into(), default_policy, mtls });
+    let object = Object::Namespace(Namespace { name: name.into(), default_policy, mtls, inject: false });
     Located { object, place: Place { file: Arc::clone(file), line }, standing: Standing::StandIn }
 }
 
@@ -109,5 +109,6 @@ fn namespace(metadata: &Metadata, strange: bool) -> Namespace {
         name: Arc::clone(&metadata.name.name),
         default_policy: if deny { Some(DefaultAction::Deny) } else { metadata.default_policy },
         mtls: if strict { Some(TlsMode::Strict) } else { metadata.mtls },
+        inject: metadata.is_injected(),
     }
 }

@@ -154,20 +154,22 @@ fn pod(reader: &mut Reader, metadata: Metadata, object: &Json) -> Option<Object>
         let message = format!("a pod that {why} is not in the mesh: it is called in plaintext");
         reader.warn(0, "spec", message, format!("take the container {PROXY} out of it"));
     }
-    let mesh = match addresses.first() {
-        _ if !has_proxy || spec.host_network || is_controller => Membership::Outside,
-        None => Membership::Unreachable,
-        Some(address) => Membership::Inside(Box::new(Workload {
+    let mesh = match has_proxy && !spec.host_network && !is_controller {
+        false => Membership::Outside,
+        true if has_ended => Membership::Ended,
+        // A proxy starts before the address of its pod is known, and wants to know what it is to do.
+        true => Membership::Inside(Box::new(Workload {
             name: metadata.name.clone(),
             labels: metadata.labels,
             mtls: metadata.mtls,
             service_account: At { value: account.into(), line: 0 },
-            address: At { value: *address, line: 0 },
+            address: At { value: addresses.first().copied(), line: 0 },
             ports: ports_of(&spec),
             upstreams: Vec::new(),
         })),
     };
-    Some(Object::Pod(Pod { name: metadata.name, addresses, mesh }))
+    let uid = object.pointer("/metadata/uid").and_then(Json::as_str).unwrap_or_default().into();
+    Some(Object::Pod(Pod { name: metadata.name, uid, addresses, mesh }))
 }
 
 /// The TCP ports that containers declare, but for the proxy's: each number and each name once.

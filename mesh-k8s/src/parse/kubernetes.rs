@@ -14,8 +14,10 @@ use crate::{
 };
 
 pub(crate) fn namespace(metadata: Option<Metadata>) -> Option<Object> {
-    let Metadata { name, default_policy, mtls, .. } = metadata?;
-    Some(Object::Namespace(Namespace { name: name.name, default_policy, mtls }))
+    let metadata = metadata?;
+    let inject = metadata.is_injected();
+    let Metadata { name, default_policy, mtls, .. } = metadata;
+    Some(Object::Namespace(Namespace { name: name.name, default_policy, mtls, inject }))
 }
 
 pub(crate) fn service(reader: &mut Reader, metadata: Metadata, spec: &Field<'_>) -> Option<Service> {

@@ -111,6 +111,11 @@ impl Metadata {
         Some(metadata)
     }
 
+    /// True when its label asks for proxies; the annotation of that name does not count.
+    pub(crate) fn is_injected(&self) -> bool {
+        self.labels.get(labels::INJECT).is_some_and(|value| value == "enabled")
+    }
+
     /// Notes that the option `key`, or what was probably meant by it, cannot be read.
     fn doubt(&mut self, key: &str) {
         let meant = if labels::ALL.contains(&key) { Some(key) } else { nearest(key, labels::ALL) };

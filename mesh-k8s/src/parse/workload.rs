@@ -47,11 +47,11 @@ pub(crate) fn read(reader: &mut Reader, metadata: Metadata, spec: &Field<'_>) ->
     }
     let address = fields
         .required(reader, "address")
-        .and_then(|field| reader.ip(&field).map(|value| At { value, line: field.line() }));
+        .and_then(|field| reader.ip(&field).map(|ip| At { value: Some(ip), line: field.line() }));
     let list = fields.optional("ports").map(|field| reader.list(&field)).unwrap_or_default();
     let mut found = Vec::new();
     for item in &list {
-        let port = port(reader, item, address.as_ref().map(|a| a.value));
+        let port = port(reader, item, address.as_ref().and_then(|a| a.value));
         found.extend(port.map(|port| (&item.path, port)));
     }
     unique(reader, "port", found.iter().map(|(path, p)| (p.port.to_string(), path.to_string(), p.line)));

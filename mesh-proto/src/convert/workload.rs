@@ -11,7 +11,7 @@ use mesh_core::{
 
 use super::{
     At as _, ConvertError, MAX_CERTIFICATE_BYTES, MAX_ROOTS, Wire, calls::unless_default, each, list,
-    optional, parsed, port, required, socket_address, text, to_list,
+    optional, parsed, parsed_or_empty, port, required, socket_address, text, to_list,
 };
 use crate::discovery::v1 as pb;
 
@@ -45,7 +45,7 @@ impl Wire for WorkloadConfig {
         pb::WorkloadConfig {
             workload: Some(self.workload.to_wire()),
             identity: self.identity.as_str().into(),
-            address: self.address.to_string(),
+            address: self.address.map(|address| address.to_string()).unwrap_or_default(),
             inbound: to_list(&self.inbound),
             upstreams: to_list(&self.upstreams),
             policy: Some(self.policy.to_wire()),
@@ -61,7 +61,7 @@ impl Wire for WorkloadConfig {
         Ok(Self {
             workload: required(message.workload.as_ref(), "workload")?,
             identity: parsed(&message.identity, "identity")?,
-            address: parsed(&message.address, "address")?,
+            address: parsed_or_empty(&message.address, "address")?,
             zone: text(&message.zone, "zone")?.into(),
             inbound,
             upstreams,

@@ -212,7 +212,7 @@ pub(crate) fn workload_config() -> impl Strategy<Value = WorkloadConfig> {
             |(listen_port, (host, port))| Upstream { listen_port, host: Host { port: Some(port), ..host } };
         ports.into_iter().map(upstream).collect()
     });
-    (workload(), identity(), any::<IpAddr>(), text(), inbound, upstreams, policy()).prop_map(
+    (workload(), identity(), option::of(any::<IpAddr>()), text(), inbound, upstreams, policy()).prop_map(
         |(workload, identity, address, zone, inbound, upstreams, policy)| WorkloadConfig {
             workload,
             identity,

@@ -72,7 +72,7 @@ fn workload(workload: &WorkloadConfig) -> Value {
     json!({
         "workload": workload.workload.to_string(),
         "identity": workload.identity.as_str(),
-        "address": workload.address.to_string(),
+        "address": workload.address.map(|address| address.to_string()),
         "zone": &*workload.zone,
         "inbound": inbound.collect::<Vec<_>>(),
         "upstreams": upstreams.collect::<Vec<_>>(),

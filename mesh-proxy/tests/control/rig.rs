@@ -71,7 +71,7 @@ impl Rig {
         WorkloadConfig {
             workload: cart(),
             identity: self.id(),
-            address: self.ip,
+            address: Some(self.ip),
             zone: "".into(),
             inbound: vec![inbound],
             upstreams: vec![],

@@ -146,7 +146,7 @@ async fn opaque_connections_finish() {
     let mut stream = TcpStream::connect((pair.client.ip(), 17_000)).await.unwrap();
     echoes(&mut stream).await;
     let ending = tokio::spawn(pair.server.proxy.shutdown());
-    let inbound = (pair.server.config.address, 8080);
+    let inbound = (pair.server.config.address.unwrap(), 8080);
     let refused = || async { TcpStream::connect(inbound).await.is_err().then_some(()) };
     eventually(PATIENCE, "new connections are refused", refused).await;
     echoes(&mut stream).await;

@@ -65,7 +65,7 @@ impl Mesh {
         WorkloadConfig {
             workload: WorkloadRef::new("shop", name),
             identity: self.ca.id("shop", name),
-            address: fresh_ip(),
+            address: Some(fresh_ip()),
             zone: "".into(),
             inbound: Vec::new(),
             upstreams: Vec::new(),
@@ -89,7 +89,7 @@ impl Mesh {
         self.controller.allow_token(&format!("token-of-{name}"), config.identity.clone());
         let controller = self.controller.address().to_string();
         let mut options = Options {
-            address: Some(config.address.to_string()),
+            address: config.address.map(|address| address.to_string()),
             token_file: Some(token),
             trust_pin: Some(format!("sha256:{}", self.ca.root_sha256())),
             workers: Some(1),
@@ -164,7 +164,7 @@ pub(crate) fn upstream(config: &mut WorkloadConfig, listen_port: u16, host: &str
 /// A workload's port as an endpoint.
 pub(crate) fn endpoint(config: &WorkloadConfig, port: u16, protocol: Protocol) -> Endpoint {
     Endpoint {
-        address: EndpointAddr((config.address, port).into()),
+        address: EndpointAddr((config.address.unwrap(), port).into()),
         identity: Some(config.identity.clone()),
         workload: config.workload.clone(),
         protocol,
@@ -174,7 +174,7 @@ pub(crate) fn endpoint(config: &WorkloadConfig, port: u16, protocol: Protocol) -
 
 impl Side {
     pub(crate) fn ip(&self) -> IpAddr {
-        self.config.address
+        self.config.address.unwrap()
     }
 
     /// A connection of the application to its own proxy, HTTP/1.1.

@@ -76,7 +76,7 @@ impl Mesh {
         config: WorkloadConfig,
         change: impl FnOnce(&mut Options),
     ) -> Side {
-        let health = SocketAddr::from((config.address, 15_020)).to_string();
+        let health = SocketAddr::from((config.address.unwrap(), 15_020)).to_string();
         let transparent = |options: &mut Options| {
             options.mode = Mode::Transparent;
             options.address = None;

@@ -72,7 +72,7 @@ async fn a_meshed_endpoint_is_never_called_in_plaintext() {
     // It stands where a proxy should, and would gladly answer.
     let app = HttpApp::start("plain", fresh_addr(8080)).await;
     let mut config = mesh.workload("server");
-    config.address = app.address().ip();
+    config.address = Some(app.address().ip());
     let service = mesh_core::name::ServicePort::new("shop", "catalog", 8080);
     mesh.service(&service, Protocol::Http1, &[endpoint(&config, 8080, Protocol::Http1)]);
     let client = mesh.proxy(mesh.workload("client"), |_| ()).await;

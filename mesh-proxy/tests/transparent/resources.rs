@@ -19,7 +19,7 @@ pub(crate) fn resources(controller: &FakeController) {
     let workload = |name: &str, address: &str| WorkloadConfig {
         workload: WorkloadRef::new("shop", name),
         identity: controller.ca().id("shop", name),
-        address: address.parse().unwrap(),
+        address: Some(address.parse().unwrap()),
         zone: "".into(),
         inbound: Vec::new(),
         upstreams: Vec::new(),

@@ -39,7 +39,7 @@ fn workload(proxy: Option<pb::Proxy>) -> WorkloadView {
     let config = WorkloadConfig {
         workload: WorkloadRef::new("shop", "cart"),
         identity: "spiffe://cluster.local/ns/shop/sa/cart".parse().unwrap(),
-        address: [127, 1, 0, 4].into(),
+        address: Some([127, 1, 0, 4].into()),
         zone: "".into(),
         inbound: Vec::new(),
         upstreams: Vec::new(),

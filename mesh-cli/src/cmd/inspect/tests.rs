@@ -19,7 +19,7 @@ fn workload(name: &str, account: &str) -> WorkloadView {
     let config = WorkloadConfig {
         workload: WorkloadRef::new("shop", name),
         identity: id(account),
-        address: [127, 1, 0, 4].into(),
+        address: Some([127, 1, 0, 4].into()),
         zone: "".into(),
         inbound: Vec::new(),
         upstreams: Vec::new(),

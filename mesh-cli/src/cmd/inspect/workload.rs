@@ -27,7 +27,7 @@ pub(super) async fn view(mesh: &Mesh, (namespace, name): &Name) -> View {
     view.fields("Who may call it", &policy_fields(&config.policy));
     view.fields("Proxy, as the controller sees it", &proxy(found.proxy.as_ref(), mesh));
     facts(&mut view, found);
-    if let Some(address) = admin::address(config.address) {
+    if let Some(address) = config.address.and_then(admin::address) {
         match admin::status(address).await {
             Ok(answer) => {
                 let facts = admin::facts(&answer);
@@ -53,17 +53,21 @@ fn own(view: &WorkloadView) -> Vec<(&'static str, String)> {
     let upstreams: Vec<String> = config
         .upstreams
         .iter()
-        .map(|up| format!("{}:{} -> {}", config.address, up.listen_port, up.host))
+        .map(|up| format!("{}:{} -> {}", address(config), up.listen_port, up.host))
         .collect();
     let or_none =
         |lines: Vec<String>, with: &str| if lines.is_empty() { "none".into() } else { lines.join(with) };
     vec![
         ("Identity", config.identity.as_str().to_owned()),
-        ("Address", config.address.to_string()),
+        ("Address", address(config)),
         ("Labels", or_none(labels, ", ")),
         ("Ports", or_none(ports, "\n")),
         ("Upstreams", or_none(upstreams, "\n")),
     ]
+}
+
+fn address(config: &WorkloadConfig) -> String {
+    config.address.map_or_else(|| "none yet".into(), |address| address.to_string())
 }
 
 /// `8080 http (name http), for Services shop/cart:8080, to the application at 127.1.0.3:9080`.
@@ -143,7 +147,7 @@ fn facts(view: &mut View, found: &WorkloadView) {
         .map(|up| json!({"listenPort": up.listen_port, "host": up.host.to_string()}))
         .collect::<Vec<_>>();
     view.fact("identity", config.identity.as_str());
-    view.fact("address", config.address.to_string());
+    view.fact("address", config.address.map(|address| address.to_string()));
     view.fact("labels", labels);
     view.fact("ports", config.inbound.iter().map(port).collect::<Vec<_>>());
     view.fact("upstreams", upstreams);

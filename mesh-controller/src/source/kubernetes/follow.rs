@@ -171,15 +171,17 @@ impl Follower {
         };
         json.insert("apiVersion".into(), Value::from(&*self.resource.api_version));
         json.insert("kind".into(), Value::from(self.kind.kind));
-        json.insert("metadata".into(), slim(metadata));
+        json.insert("metadata".into(), slim(metadata, self.kind.has_uid));
         let file = File::of_object(&place, &Value::Object(json));
         Some((place, file))
     }
 }
 
 /// What is read of metadata, without what others note there for themselves.
-fn slim(metadata: &kube::core::ObjectMeta) -> Value {
+fn slim(metadata: &kube::core::ObjectMeta, has_uid: bool) -> Value {
     let mut slim = Map::new();
+    let uid = metadata.uid.as_deref().filter(|_| has_uid);
+    slim.extend(uid.map(|uid| ("uid".to_owned(), Value::from(uid))));
     slim.extend(metadata.name.as_deref().map(|name| ("name".to_owned(), Value::from(name))));
     slim.extend(metadata.namespace.as_deref().map(|name| ("namespace".to_owned(), Value::from(name))));
     slim.extend(metadata.labels.as_ref().map(|labels| ("labels".to_owned(), json!(labels))));

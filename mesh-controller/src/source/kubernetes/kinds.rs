@@ -14,6 +14,8 @@ pub(super) struct Followed {
     pub(super) is_metadata: bool,
     /// It may be missing: its CRD is not installed.
     pub(super) is_optional: bool,
+    /// Its objects' uids mean something.
+    pub(super) has_uid: bool,
     /// Which objects, by their labels.
     pub(super) labels: Option<&'static str>,
     /// Which objects, by their fields.
@@ -29,7 +31,11 @@ pub(super) const KINDS: [Followed; 14] = [
     Followed { is_metadata: true, ..built_in("ServiceAccount", "", "serviceaccounts") },
     built_in("Service", "", "services"),
     // Those that have ended keep an address that others may have by now.
-    Followed { fields: Some("status.phase!=Succeeded,status.phase!=Failed"), ..built_in("Pod", "", "pods") },
+    Followed {
+        has_uid: true,
+        fields: Some("status.phase!=Succeeded,status.phase!=Failed"),
+        ..built_in("Pod", "", "pods")
+    },
     Followed {
         labels: Some(mesh_k8s::labels::SERVICE_OF_SLICE),
         ..built_in("EndpointSlice", "discovery.k8s.io", "endpointslices")
@@ -53,6 +59,7 @@ const fn built_in(kind: &'static str, group: &'static str, plural: &'static str)
         plural,
         is_metadata: false,
         is_optional: false,
+        has_uid: false,
         labels: None,
         fields: None,
     }

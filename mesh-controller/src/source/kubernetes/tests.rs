@@ -68,7 +68,12 @@ impl Rig {
 }
 
 fn workloads(outcome: &Outcome) -> Vec<String> {
-    outcome.compiled.workloads.values().map(|w| format!("{} {}", w.workload.name, w.address)).collect()
+    outcome
+        .compiled
+        .workloads
+        .values()
+        .map(|w| format!("{} {}", w.workload.name, w.address.unwrap()))
+        .collect()
 }
 
 fn workload(name: &str, address: &str) -> serde_json::Value {

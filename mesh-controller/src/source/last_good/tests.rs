@@ -24,7 +24,7 @@ fn files(all: &[(&str, &str)]) -> Files {
 
 /// Names and addresses of the workloads that apply.
 fn applied(outcome: &Outcome) -> Vec<(String, IpAddr)> {
-    outcome.compiled.workloads.values().map(|w| (w.workload.name.to_string(), w.address)).collect()
+    outcome.compiled.workloads.values().map(|w| (w.workload.name.to_string(), w.address.unwrap())).collect()
 }
 
 fn expect(outcome: &Outcome, workloads: &[(&str, &str)]) {

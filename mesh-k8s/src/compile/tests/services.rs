@@ -37,7 +37,7 @@ fn a_workload_is_told_its_ports_and_services() {
     let compiled = compiled(&[SHOP]);
     let config = &compiled.workloads[&WorkloadRef::new("shop", "catalog-v1-a")];
     assert_eq!(config.identity.as_str(), "spiffe://cluster.local/ns/shop/sa/catalog");
-    assert_eq!(config.address.to_string(), "127.1.0.3");
+    assert_eq!(config.address.unwrap().to_string(), "127.1.0.3");
     let [inbound] = config.inbound.as_slice() else { panic!("{:?}", config.inbound) };
     assert_eq!((inbound.port, &*inbound.name, inbound.protocol), (8080, "http", Protocol::Http1));
     assert_eq!(inbound.services, [port("shop/catalog:80"), port("shop/catalog-v1:80")]);

@@ -194,3 +194,39 @@ fn workloads_beside_pods() {
     let told = compiled(&namesake).problems[0].to_string();
     assert!(told.starts_with("Workload shop/a: metadata.name: a pod in the mesh has this name"), "{told}");
 }
+
+#[test]
+fn a_pod_without_an_address_is_configured_but_not_called() {
+    let waiting = WorkloadRef { namespace: "shop".into(), name: "waiting".into() };
+    let mut pending = pod("waiting", true, &[]);
+    pending["metadata"]["uid"] = json!("u-1");
+    let endpoints = slice("x", &web(8080), &[("waiting", "10.0.0.9", "ready")]);
+    let found = compiled(&[service(&http()), pending.clone(), endpoints.clone()]);
+    assert_eq!(found.workloads[&waiting].address, None);
+    assert_eq!(found.workloads[&waiting].inbound[0].port, 8080);
+    assert_eq!((&*found.pods[&waiting], found.meshed.len()), ("u-1", 1));
+    assert!(found.endpoints.values().all(Vec::is_empty), "{:?}", found.endpoints);
+    // Two of them do not share the address that neither has.
+    let other = pod("other", true, &[]);
+    let found = compiled(&[pending, other]);
+    assert!(found.problems.is_empty() && found.workloads.len() == 2, "{:#?}", found.problems);
+    check(
+        &[service(&http()), pod("waiting", true, &["10.0.0.9"]), endpoints],
+        "shop/cart:80",
+        &["waiting 10.0.0.9:8080 cart http"],
+    );
+}
+
+#[test]
+fn namespaces_are_meshed_by_their_label_or_their_pods() {
+    let namespace = |name: &str, key: &str, value: &str| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, key: {"meshctl.dev/inject": value}}});
+    let objects = [
+        namespace("asked", "labels", "enabled"),
+        namespace("opted-out", "labels", "disabled"),
+        namespace("misplaced", "annotations", "enabled"),
+        pod("inside", true, &[]),
+    ];
+    let found: Vec<String> = compiled(&objects).meshed.iter().map(ToString::to_string).collect();
+    assert_eq!(found, ["asked", "shop"]);
+    assert!(compiled(&[pod("outside", false, &["10.0.0.1"])]).meshed.is_empty());
+}

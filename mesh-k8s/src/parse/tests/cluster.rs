@@ -18,17 +18,18 @@ fn pod(spec: &Value, status: &Value) -> (Option<Object>, Vec<String>) {
     read(&json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec, "status": status}))
 }
 
-/// `outside`, `unreachable`, or identity, address and ports; then all addresses.
+/// `outside`, `ended`, or identity, address and ports; then all addresses.
 fn told(object: Option<Object>) -> String {
     let Some(Object::Pod(Pod { addresses, mesh, .. })) = object else { return "refused".to_owned() };
     let mesh = match mesh {
         Membership::Outside => "outside".to_owned(),
-        Membership::Unreachable => "unreachable".to_owned(),
+        Membership::Ended => "ended".to_owned(),
         Membership::Inside(workload) => {
             assert_eq!(workload.labels["app"], "cart");
             let ports: Vec<String> =
                 workload.ports.iter().map(|p| format!("{}:{}", p.name, p.port)).collect();
-            format!("{} {} {}", workload.service_account.value, workload.address.value, ports.join(" "))
+            let address = workload.address.value.map_or_else(|| "nowhere".to_owned(), |ip| ip.to_string());
+            format!("{} {address} {}", workload.service_account.value, ports.join(" "))
         }
     };
     let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
@@ -63,9 +64,9 @@ fn a_pod_with_a_proxy_is_in_the_mesh() {
     check(json!({"containers": [proxy]}), &running, "default 10.0.0.1, 10.0.0.1 fd00::1");
     check(json!({"containers": [app]}), &running, "outside, 10.0.0.1 fd00::1");
     check(json!({"containers": [app]}), &Value::Null, "outside, ");
-    check(native.clone(), &json!({"phase": "Pending"}), "unreachable, ");
+    check(native.clone(), &json!({"phase": "Pending"}), "default nowhere web:8080 :8081, ");
     for phase in ["Succeeded", "Failed"] {
-        check(native.clone(), &json!({"phase": phase, "podIP": "10.0.0.1"}), "unreachable, ");
+        check(native.clone(), &json!({"phase": phase, "podIP": "10.0.0.1"}), "ended, ");
     }
 }
 
