@@ -19,6 +19,7 @@ pub mod path;
 pub mod policy;
 pub mod ports;
 pub mod protocol;
+pub mod range;
 pub mod reason;
 pub mod resilience;
 pub mod resource;

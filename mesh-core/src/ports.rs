@@ -12,6 +12,8 @@ pub const HEALTH: u16 = 15020;
 pub const CONTROL: u16 = 15010;
 /// The controller's health and metrics.
 pub const CONTROLLER_HEALTH: u16 = 15014;
+/// The controller's webhook: injection and checks of objects.
+pub const WEBHOOK: u16 = 15017;
 /// The controller's view API.
 pub const VIEW: u16 = 15080;
 
