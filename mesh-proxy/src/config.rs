@@ -16,6 +16,8 @@ use std::{
 
 use mesh_core::{identity::TrustDomain, name::WorkloadRef, ports};
 
+use crate::probe::Probes;
+
 pub use self::options::{Http1Transport, Mode, Options};
 
 /// Where the access log goes.
@@ -69,6 +71,8 @@ pub struct Config {
     pub(crate) http1_transport: Http1Transport,
     /// Mark of all packets that the proxy sends of itself.
     pub(crate) mark: Option<u32>,
+    /// The application's probes.
+    pub(crate) probes: Probes,
 }
 
 /// One thing that is wrong with the options.
@@ -172,6 +176,7 @@ impl Config {
             (Duration::ZERO, Duration::from_secs(60)),
         );
         let mark = mark(options, &mut faults);
+        let probes = probes(options, &mut faults);
         let head_timeout =
             faults.duration("head-timeout", &options.head_timeout, (Duration::from_millis(100), hour));
         let body_idle = faults.duration("body-idle", &options.body_idle, (Duration::from_millis(100), hour));
@@ -199,6 +204,7 @@ impl Config {
                 peer_timeout,
                 http1_transport: options.http1_transport,
                 mark,
+                probes,
             }),
             _ => Err(ConfigError { faults: faults.0 }),
         }
@@ -299,6 +305,22 @@ fn mark(options: &Options, faults: &mut Faults) -> Option<u32> {
         faults.add("mark", text, "a number from 1, as in 1337 or 0x539");
     }
     mark
+}
+
+fn probes(options: &Options, faults: &mut Faults) -> Probes {
+    let text = match &options.probes {
+        Some(text) if !text.trim().is_empty() => text,
+        _ => return Probes::default(),
+    };
+    let Some(ip) = &options.pod_ip else {
+        faults.add("pod-ip", "", "given: probes must know where to ask (--pod-ip IP)".to_owned());
+        return Probes::default();
+    };
+    let Some(ip) = faults.parse("pod-ip", ip, "an IP address") else { return Probes::default() };
+    Probes::parse(text, ip).unwrap_or_else(|error| {
+        faults.add("probes", text, format!("what `meshctl inject` writes: {error}"));
+        Probes::default()
+    })
 }
 
 fn parse_pin(text: &str) -> Option<[u8; 32]> {

@@ -30,6 +30,7 @@ mod net;
 mod notify;
 mod outbound;
 mod pool;
+mod probe;
 mod runtime;
 mod telemetry;
 pub mod tell;

@@ -23,6 +23,7 @@ use crate::{
     drain::Drain,
     life::Ask,
     listeners::{Listeners, Progress},
+    probe::{self, Verdict},
     telemetry::{Metrics, Telemetry, access_log::AccessLog},
     upgrade,
 };
@@ -67,7 +68,12 @@ impl State {
 }
 
 /// Answers of the admin port. Read-only, without secrets.
-pub(crate) fn admin(state: &State, request: &server::Head) -> server::Answer {
+pub(crate) fn admin<'a>(state: &'a State, request: &'a server::Head) -> server::Answering<'a> {
+    server::now(read(state, request))
+}
+
+/// What [`admin`] answers.
+fn read(state: &State, request: &server::Head) -> server::Answer {
     if !server::host_is_local(request) {
         return server::Answer::text(403, "admin is asked by IP address or as localhost");
     }
@@ -85,8 +91,28 @@ pub(crate) fn admin(state: &State, request: &server::Head) -> server::Answer {
     }
 }
 
-/// Answers of the health port.
-pub(crate) fn health(state: &State, request: &server::Head) -> server::Answer {
+/// Answers of the health port, which performs the application's probes too. None: the connection ends, unanswered.
+pub(crate) fn health<'a>(state: &'a State, request: &'a server::Head) -> server::Answering<'a> {
+    match request.uri.path().strip_prefix(probe::PATH) {
+        Some(key) => Box::pin(probed(state, request, key)),
+        None => server::now(own_health(state, request)),
+    }
+}
+
+async fn probed(state: &State, request: &server::Head, key: &str) -> Option<server::Answer> {
+    let agent = request.headers.get(http::header::USER_AGENT);
+    match state.config.probes.perform(key, agent).await {
+        None => Some(server::Answer::text(404, "there is no such probe")),
+        Some(Verdict::Good) => Some(server::Answer::text(200, "ok")),
+        Some(Verdict::Bad(why)) => Some(server::Answer::text(503, &why)),
+        Some(Verdict::Broken(why)) => {
+            tracing::info!(hook = key, why, "the application's hook failed");
+            None
+        }
+    }
+}
+
+fn own_health(state: &State, request: &server::Head) -> server::Answer {
     match request.uri.path() {
         "/live" => server::Answer::text(200, "live"),
         "/ready" => match missing(state) {
@@ -94,6 +120,6 @@ pub(crate) fn health(state: &State, request: &server::Head) -> server::Answer {
             missing => server::Answer::text(503, &missing.join("\n")),
         },
         "/metrics" => server::Answer::metrics(state.metrics.text()),
-        _ => server::Answer::text(404, "there are /ready, /live and /metrics"),
+        _ => server::Answer::text(404, "there are /ready, /live, /metrics and /probe/CONTAINER/NAME"),
     }
 }

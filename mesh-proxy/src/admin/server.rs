@@ -1,10 +1,10 @@
 //! A small HTTP/1 server for admin and health: GET only, bounded in every way.
 
 use std::{
-    convert::Infallible,
     future::{Future, ready},
     io,
     net::IpAddr,
+    pin::Pin,
     sync::Arc,
     time::Duration,
 };
@@ -36,8 +36,15 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
 /// Head of a request.
 pub(crate) type Head = Parts;
+/// An answer that may take its time. None: the connection ends, unanswered.
+pub(crate) type Answering<'a> = Pin<Box<dyn Future<Output = Option<Answer>> + Send + 'a>>;
 /// Makes the answer to a GET.
-pub(crate) type Handler = fn(&State, &Head) -> Answer;
+pub(crate) type Handler = for<'a> fn(&'a State, &'a Head) -> Answering<'a>;
+
+/// An answer that is there at once.
+pub(crate) fn now<'a>(answer: Answer) -> Answering<'a> {
+    Box::pin(ready(Some(answer)))
+}
 
 /// An answer.
 pub(crate) struct Answer {
@@ -99,7 +106,11 @@ pub(crate) async fn serve_tcp(listener: TcpListener, state: Arc<State>, handler:
         let Ok(stream) = accepted(listener.accept().await).await else { continue };
         let state = Arc::clone(&state);
         tokio::spawn(async move {
-            serve_one(stream, |head| ready(answer(&state, &head, handler))).await;
+            let answer = |head| {
+                let state = Arc::clone(&state);
+                async move { answer(&state, &head, handler).await }
+            };
+            serve_one(stream, answer).await;
             drop(permit);
         });
     }
@@ -116,34 +127,34 @@ pub(super) async fn accepted<S, A>(result: io::Result<(S, A)>) -> io::Result<S> 
     }
 }
 
-fn answer(state: &State, head: &Head, handler: Handler) -> Response<Full<Bytes>> {
-    let mut response = allowed(state, head, handler);
+async fn answer(state: &State, head: &Head, handler: Handler) -> Option<Response<Full<Bytes>>> {
+    let mut response = allowed(state, head, handler).await?;
     if *state.drain.borrow() != Drain::Running {
         // The next one may be another process's to answer.
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    response
+    Some(response)
 }
 
-fn allowed(state: &State, head: &Head, handler: Handler) -> Response<Full<Bytes>> {
+async fn allowed(state: &State, head: &Head, handler: Handler) -> Option<Response<Full<Bytes>>> {
     if head.method != http::Method::GET {
         let mut response = Answer::text(405, "only GET is answered here").into_response();
         response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET"));
-        return response;
+        return Some(response);
     }
-    handler(state, head).into_response()
+    Some(handler(state, head).await?.into_response())
 }
 
-/// Serves one connection.
+/// Serves one connection; one without an answer ends.
 pub(super) async fn serve_one<F>(stream: impl AsyncRead + AsyncWrite + Unpin, answer: impl Fn(Head) -> F)
 where
-    F: Future<Output = Response<Full<Bytes>>>,
+    F: Future<Output = Option<Response<Full<Bytes>>>>,
 {
     let service = service_fn(|request: Request<Incoming>| {
         // Bodies are not read: what comes after the head ends the connection.
         let (head, _body) = request.into_parts();
         let response = answer(head);
-        async move { Ok::<_, Infallible>(response.await) }
+        async move { response.await.ok_or_else(|| io::Error::other("nothing is answered")) }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())

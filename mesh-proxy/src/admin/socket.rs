@@ -19,7 +19,7 @@ use http_body_util::Full;
 use tokio::sync::{Semaphore, oneshot};
 
 use super::{
-    State, admin,
+    State, read,
     server::{Answer, Head, accepted, serve_one},
 };
 use crate::{config::parse_duration, life::Ask, logging, upgrade};
@@ -60,7 +60,7 @@ pub(super) async fn serve_socket(listener: tokio::net::UnixListener, state: Arc<
         tokio::spawn(async move {
             let answer = |head| {
                 let state = Arc::clone(&state);
-                async move { answer(&state, &head).await }
+                async move { Some(answer(&state, &head).await) }
             };
             serve_one(stream, answer).await;
             drop(permit);
@@ -80,7 +80,7 @@ async fn answer(state: &State, head: &Head) -> Response<Full<Bytes>> {
             Answer::text(202, "ending")
         }
         (&Method::POST, "/upgrade") => upgrade(state, &head.headers).await,
-        (&Method::GET, "/status") => admin(state, head),
+        (&Method::GET, "/status") => read(state, head),
         (&Method::PUT, "/log-level") => match query.strip_prefix("level=") {
             Some(level) => match logging::set_level(level) {
                 Ok(()) => Answer::text(200, level),

@@ -97,6 +97,12 @@ pub struct Options {
     /// Transparent mode: mark of the proxy's own packets, for firewall rules (`mesh-proxy init --proxy-mark`); needs NET_ADMIN
     #[arg(long, env = "MESH_MARK", value_name = "MARK")]
     pub mark: Option<String>,
+    /// The application's probes, as JSON, by what follows /probe/ on the health port
+    #[arg(long, env = "MESH_PROBES", hide_env_values = true, value_name = "JSON")]
+    pub probes: Option<String>,
+    /// Address at which probes ask the application
+    #[arg(long, env = "MESH_POD_IP", value_name = "IP")]
+    pub pod_ip: Option<String>,
     /// What is logged to standard error: error, warn, info, debug or trace
     #[arg(long, env = "MESH_LOG", default_value = "info", value_name = "LEVEL")]
     pub log: String,
@@ -130,6 +136,8 @@ impl Options {
             peer_timeout: "2m".to_owned(),
             http1_transport: Http1Transport::H1,
             mark: None,
+            probes: None,
+            pod_ip: None,
             log: "info".to_owned(),
         }
     }

@@ -10,6 +10,7 @@ mod frames;
 mod front;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
+pub(crate) mod grpc_health;
 pub(crate) mod h1;
 pub(crate) mod h2;
 pub(crate) mod headers;

@@ -9,6 +9,7 @@ pub(crate) mod session;
 mod svid;
 #[cfg(test)]
 mod tests;
+mod unverified;
 mod verify;
 
 use std::{
@@ -32,6 +33,7 @@ pub(crate) use self::{
     credentials::{Chain, Credentials, Side},
     peer::{PeerIdentityError, peer_identity},
     svid::{KeyAndRequest, Svid, SvidError},
+    unverified::unverified,
     verify::{ExpectedServer, MeshClients},
 };
 

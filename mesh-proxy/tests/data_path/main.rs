@@ -33,6 +33,7 @@ mod limits;
 mod mesh;
 mod only_tls;
 mod policy;
+mod probes;
 mod proxy_header;
 mod raw;
 mod redirect;

@@ -1,0 +1,104 @@
+//! The application's probes and hooks, which somebody outside of the mesh leaves to the proxy: performed as they were
+//! declared, from beside the application, at the address at which it would have been asked.
+//!
+//! `declared` reads them; `http` and `grpc` ask. *Invariant:* only what was declared is asked, whoever asks for it: a
+//! path names a probe, and nothing of a request but its user agent gets any further.
+
+mod declared;
+mod grpc;
+mod http;
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use ::http::HeaderValue;
+use tokio::{net::TcpStream, time::timeout};
+
+use self::http::Get;
+use crate::net::own::{self, To};
+
+/// What paths of probes begin with.
+pub(crate) const PATH: &str = "/probe/";
+
+/// All probes, by what follows [`PATH`].
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Probes(Arc<HashMap<String, Probe>>);
+
+/// One probe or hook.
+#[derive(Debug)]
+struct Probe {
+    address: SocketAddr,
+    within: Duration,
+    /// A hook runs once; what is answered does not count, but that it can be asked.
+    is_hook: bool,
+    /// What is asked; or why it cannot be.
+    kind: Result<Kind, String>,
+}
+
+#[derive(Debug)]
+enum Kind {
+    /// GET: a status from 200 to 399 is good.
+    Http(Get),
+    /// A connection stands.
+    Tcp,
+    /// `grpc.health.v1.Health/Check` of this service; empty: of the whole server.
+    Grpc(String),
+}
+
+/// What came of it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// The application is well, or the hook was heard.
+    Good,
+    /// It is not, for this reason.
+    Bad(String),
+    /// The hook was not heard: whoever asks must find no answer, for an answer of any status would be good.
+    Broken(String),
+}
+
+impl Probes {
+    /// Reads what stands in MESH_PROBES. The application is asked at `ip`.
+    ///
+    /// # Errors
+    /// When it is no JSON of that shape. A probe that cannot be performed is no error here: it fails.
+    pub(crate) fn parse(json: &str, ip: IpAddr) -> Result<Self, String> {
+        declared::read(json, ip).map(|probes| Self(Arc::new(probes)))
+    }
+
+    /// Performs a probe; None: there is none of that name. `agent`: what asks for it.
+    pub(crate) async fn perform(&self, key: &str, agent: Option<&HeaderValue>) -> Option<Verdict> {
+        let probe = self.0.get(key)?;
+        let done = match timeout(probe.within, probe.perform(agent)).await {
+            Ok(done) => done,
+            Err(_) => Err(format!("{} did not answer within {:?}", probe.address, probe.within)),
+        };
+        Some(match (done, probe.is_hook) {
+            (Ok(()), _) => Verdict::Good,
+            (Err(why), false) => Verdict::Bad(why),
+            (Err(why), true) => Verdict::Broken(why),
+        })
+    }
+}
+
+impl Probe {
+    async fn perform(&self, agent: Option<&HeaderValue>) -> Result<(), String> {
+        match self.kind.as_ref().map_err(Clone::clone)? {
+            Kind::Http(get) => match http::ask(self.address, get, agent).await? {
+                200..400 => Ok(()),
+                _ if self.is_hook => Ok(()),
+                status => Err(format!("{} answered with status {status}", self.address)),
+            },
+            Kind::Tcp => connect(self.address).await.map(drop),
+            Kind::Grpc(service) => grpc::ask(self.address, service, agent).await,
+        }
+    }
+}
+
+/// Connects to the application, past the firewall's rules.
+async fn connect(address: SocketAddr) -> Result<TcpStream, String> {
+    own::connect(address, To::Other).await.map_err(|error| format!("cannot connect to {address}: {error}"))
+}
