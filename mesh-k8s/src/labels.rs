@@ -11,6 +11,47 @@ pub const MTLS: &str = "meshctl.dev/mtls";
 /// On a Namespace or a pod: `enabled` has a proxy put beside each pod. Read on Kubernetes only.
 pub const INJECT: &str = "meshctl.dev/inject";
 
+/// On a pod: the version of what put its proxy there. Written by the mesh.
+pub const INJECTED: &str = "meshctl.dev/injected";
+/// On a pod: ports to which its connections pass by its proxy.
+pub const SKIP_OUTBOUND_PORTS: &str = "meshctl.dev/skip-outbound-ports";
+/// On a pod: ports of its own that its proxy leaves alone.
+pub const SKIP_INBOUND_PORTS: &str = "meshctl.dev/skip-inbound-ports";
+/// On a pod: networks to which its connections pass by its proxy.
+pub const SKIP_OUTBOUND_CIDRS: &str = "meshctl.dev/skip-outbound-cidrs";
+/// On a pod: users whose connections pass by its proxy.
+pub const SKIP_UIDS: &str = "meshctl.dev/skip-uids";
+/// On a pod: ports of its own that the mesh does not look into.
+pub const OPAQUE_PORTS: &str = "meshctl.dev/opaque-ports";
+/// On a pod: what its proxy logs.
+pub const LOG_LEVEL: &str = "meshctl.dev/log-level";
+/// On a pod: CPU that its proxy is given for certain.
+pub const PROXY_CPU_REQUEST: &str = "meshctl.dev/proxy-cpu-request";
+/// On a pod: most CPU that its proxy may use.
+pub const PROXY_CPU_LIMIT: &str = "meshctl.dev/proxy-cpu-limit";
+/// On a pod: memory that its proxy is given for certain.
+pub const PROXY_MEMORY_REQUEST: &str = "meshctl.dev/proxy-memory-request";
+/// On a pod: most memory that its proxy may use.
+pub const PROXY_MEMORY_LIMIT: &str = "meshctl.dev/proxy-memory-limit";
+/// On a pod: whether its proxy is a native sidecar.
+pub const NATIVE_SIDECAR: &str = "meshctl.dev/native-sidecar";
+
+/// The names that mean something on pods alone, all of them annotations.
+pub const OF_PODS: [&str; 12] = [
+    INJECTED,
+    SKIP_OUTBOUND_PORTS,
+    SKIP_INBOUND_PORTS,
+    SKIP_OUTBOUND_CIDRS,
+    SKIP_UIDS,
+    OPAQUE_PORTS,
+    LOG_LEVEL,
+    PROXY_CPU_REQUEST,
+    PROXY_CPU_LIMIT,
+    PROXY_MEMORY_REQUEST,
+    PROXY_MEMORY_LIMIT,
+    NATIVE_SIDECAR,
+];
+
 /// On a Workload: the zone that it runs in.
 pub const ZONE: &str = "topology.kubernetes.io/zone";
 
@@ -21,7 +62,23 @@ pub const SERVICE_OF_SLICE: &str = "kubernetes.io/service-name";
 pub const PREFIX: &str = "meshctl.dev/";
 
 /// All names under [`PREFIX`].
-pub const ALL: [&str; 3] = [DEFAULT_POLICY, MTLS, INJECT];
+pub const ALL: [&str; 15] = [
+    DEFAULT_POLICY,
+    MTLS,
+    INJECT,
+    INJECTED,
+    SKIP_OUTBOUND_PORTS,
+    SKIP_INBOUND_PORTS,
+    SKIP_OUTBOUND_CIDRS,
+    SKIP_UIDS,
+    OPAQUE_PORTS,
+    LOG_LEVEL,
+    PROXY_CPU_REQUEST,
+    PROXY_CPU_LIMIT,
+    PROXY_MEMORY_REQUEST,
+    PROXY_MEMORY_LIMIT,
+    NATIVE_SIDECAR,
+];
 
 /// API group and version of the mesh's own kinds.
 pub const API_VERSION: &str = "meshctl.dev/v1alpha1";

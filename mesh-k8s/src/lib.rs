@@ -12,6 +12,7 @@
 
 mod compile;
 pub mod crd;
+pub mod inject;
 pub mod labels;
 pub mod names;
 mod nearest;

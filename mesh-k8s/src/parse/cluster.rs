@@ -13,7 +13,9 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value as Json;
 
 use crate::{
+    inject::opaque_ports,
     labels,
+    names::PROXY_CONTAINER,
     object::{
         At, EndpointOfSlice, EndpointSlice, Located, Membership, Object, Pod, PortOfSlice, PortOfWorkload,
         Standing, Workload,
@@ -27,8 +29,6 @@ use crate::{
     problem::{Place, Problem},
 };
 
-/// A container of this name makes a pod one of the mesh.
-const PROXY: &str = "mesh-proxy";
 /// Most ports of one pod that are read.
 const MAX_PORTS: usize = 256;
 /// Most endpoints of one slice that are read (Kubernetes allows 1,000).
@@ -50,7 +50,7 @@ pub(super) fn read(place: &str, object: &Json) -> Option<Read> {
     let reference = name("name").map(|n| ObjectRef::new(kind, name("namespace").unwrap_or("default"), n));
     let recognised = reference.is_some();
     let mut reader = Reader::new(place.into(), reference);
-    let metadata = Node::from(object.get("metadata").unwrap_or(&Json::Null));
+    let metadata = Node::from(&without_options(object.get("metadata").unwrap_or(&Json::Null)));
     // A pod has the options of a Workload.
     let metadata =
         Metadata::read(&mut reader, &Field { path: "metadata".into(), node: &metadata }, Kind::Workload);
@@ -61,6 +61,15 @@ pub(super) fn read(place: &str, object: &Json) -> Option<Read> {
         None => Vec::new(),
     };
     Some((objects, reader.problems, recognised))
+}
+
+/// The metadata without what means something on pods alone, where it was looked at when they were admitted.
+fn without_options(metadata: &Json) -> Json {
+    let mut metadata = metadata.clone();
+    if let Some(annotations) = metadata.get_mut("annotations").and_then(Json::as_object_mut) {
+        annotations.retain(|name, _| !labels::OF_PODS.contains(&name.as_str()));
+    }
+    metadata
 }
 
 /// Takes what is known out of a part of the object; reports what has another shape.
@@ -141,8 +150,9 @@ fn pod(reader: &mut Reader, metadata: Metadata, object: &Json) -> Option<Object>
             }
         }
     }
+    let opaque = opaque(reader, object);
     let mut containers = spec.containers.iter().chain(&spec.init_containers);
-    let has_proxy = containers.any(|container| container.name == PROXY);
+    let has_proxy = containers.any(|container| container.name == PROXY_CONTAINER);
     let account = if spec.service_account_name.is_empty() { "default" } else { &spec.service_account_name };
     let is_controller = (&*metadata.name.namespace, account) == CONTROLLER;
     if has_proxy && (spec.host_network || is_controller) {
@@ -152,7 +162,7 @@ fn pod(reader: &mut Reader, metadata: Metadata, object: &Json) -> Option<Object>
             "is on the host's network"
         };
         let message = format!("a pod that {why} is not in the mesh: it is called in plaintext");
-        reader.warn(0, "spec", message, format!("take the container {PROXY} out of it"));
+        reader.warn(0, "spec", message, format!("take the container {PROXY_CONTAINER} out of it"));
     }
     let mesh = match has_proxy && !spec.host_network && !is_controller {
         false => Membership::Outside,
@@ -164,7 +174,7 @@ fn pod(reader: &mut Reader, metadata: Metadata, object: &Json) -> Option<Object>
             mtls: metadata.mtls,
             service_account: At { value: account.into(), line: 0 },
             address: At { value: addresses.first().copied(), line: 0 },
-            ports: ports_of(&spec),
+            ports: ports_of(&spec, &opaque),
             upstreams: Vec::new(),
         })),
     };
@@ -172,23 +182,35 @@ fn pod(reader: &mut Reader, metadata: Metadata, object: &Json) -> Option<Object>
     Some(Object::Pod(Pod { name: metadata.name, uid, addresses, mesh }))
 }
 
-/// The TCP ports that containers declare, but for the proxy's: each number and each name once.
-fn ports_of(spec: &PodSpec) -> Vec<PortOfWorkload> {
+/// The ports that an annotation makes opaque; one that cannot be read makes none so.
+fn opaque(reader: &mut Reader, object: &Json) -> Vec<u16> {
+    let annotations = object.pointer("/metadata/annotations");
+    let text = annotations.and_then(|all| all.get(labels::OPAQUE_PORTS)?.as_str()).unwrap_or_default();
+    opaque_ports(text).unwrap_or_else(|message| {
+        let field = format!("metadata.annotations[{}]", labels::OPAQUE_PORTS);
+        reader.warn(0, &field, message, "write ports, as in 3306,5000-5010");
+        Vec::new()
+    })
+}
+
+/// The TCP ports that containers declare, but for the proxy's, and those that are opaque: each number and each name
+/// once.
+fn ports_of(spec: &PodSpec, opaque: &[u16]) -> Vec<PortOfWorkload> {
     const TAKEN: [u16; 5] = [0, ports::OUTBOUND, ports::INBOUND, ports::ADMIN, ports::HEALTH];
     let (mut numbers, mut names) = (HashSet::new(), HashSet::new());
     let all = spec.containers.iter().chain(&spec.init_containers);
-    let declared = all.filter(|container| container.name != PROXY).flat_map(|container| &container.ports);
+    let declared = all.filter(|c| c.name != PROXY_CONTAINER).flat_map(|container| &container.ports);
+    let declared = declared
+        .filter(|port| matches!(&*port.protocol, "" | "TCP"))
+        .map(|port| (port.container_port, port.name.as_str()));
     declared
-        .filter(|port| matches!(&*port.protocol, "" | "TCP") && !TAKEN.contains(&port.container_port))
-        .filter(|port| numbers.insert(port.container_port))
-        .map(|port| PortOfWorkload {
-            name: if is_dns_label(&port.name) && names.insert(&port.name) {
-                port.name.clone()
-            } else {
-                String::new()
-            },
-            port: port.container_port,
-            protocol: Protocol::Undeclared,
+        .chain(opaque.iter().map(|port| (*port, "")))
+        .filter(|(port, _)| !TAKEN.contains(port))
+        .filter(|(port, _)| numbers.insert(*port))
+        .map(|(port, name)| PortOfWorkload {
+            name: if is_dns_label(name) && names.insert(name) { name.to_owned() } else { String::new() },
+            port,
+            protocol: if opaque.contains(&port) { Protocol::Opaque } else { Protocol::Undeclared },
             app_address: None,
             proxy_protocol: ProxyProtocol::default(),
             line: 0,

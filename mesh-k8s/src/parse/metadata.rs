@@ -151,6 +151,10 @@ impl Metadata {
                     let message = format!("{key} has no effect on a {}", kind.as_str());
                     reader.refuse(value.line(), &value.path, message, "put it on the Namespace");
                 }
+                key if labels::OF_PODS.contains(&key) => {
+                    let message = format!("{key} has no effect on a {}", kind.as_str());
+                    reader.refuse(value.line(), &value.path, message, "put it on the pod, as an annotation");
+                }
                 _ => {
                     self.doubt(key);
                     let remedy = match nearest(key, labels::ALL) {

@@ -1,5 +1,6 @@
 //! Pods, EndpointSlices, and what an API server says of other kinds.
 
+use mesh_core::protocol::Protocol;
 use serde_json::{Value, json};
 
 use crate::{
@@ -171,4 +172,36 @@ fn other_kinds_are_read_as_in_files() {
     let (object, problems) = service(json!([{"port": 70_000}]));
     assert!(object.is_none());
     assert!(problems[0].starts_with("Service shop/cart: spec.ports[0].port: "), "{problems:?}");
+}
+
+#[test]
+fn opaque_ports_of_a_pod_are_opaque_and_its_other_options_are_no_spelling_mistakes() {
+    let object = json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": { "name": "db", "namespace": "shop", "annotations": {
+            "meshctl.dev/opaque-ports": "3306,5000-5001", "meshctl.dev/injected": "0.1.0",
+            "meshctl.dev/log-level": "debug" } },
+        "spec": { "containers": [{ "name": "db", "ports": [{ "name": "sql", "containerPort": 3306 }, { "containerPort": 80 }] },
+            { "name": "mesh-proxy" }] },
+        "status": { "podIP": "10.0.0.1", "phase": "Running" },
+    });
+    let (objects, problems, _) = parse_object("Pod shop/db", &object);
+    assert_eq!(problems, []);
+    let Some(Object::Pod(Pod { mesh: Membership::Inside(workload), .. })) =
+        objects.into_iter().next().map(|l| l.object)
+    else {
+        panic!("not in the mesh")
+    };
+    let ports: Vec<_> = workload.ports.iter().map(|p| (p.port, &*p.name, p.protocol)).collect();
+    let opaque = Protocol::Opaque;
+    assert_eq!(
+        ports,
+        [(3306, "sql", opaque), (80, "", Protocol::Undeclared), (5000, "", opaque), (5001, "", opaque)]
+    );
+
+    let mut wrong = object;
+    wrong["metadata"]["annotations"]["meshctl.dev/opaque-ports"] = "many".into();
+    let (objects, problems, _) = parse_object("Pod shop/db", &wrong);
+    assert_eq!((objects.len(), problems.len()), (1, 1));
+    assert!(!problems[0].refused && problems[0].field.contains("opaque-ports"), "{}", problems[0]);
 }

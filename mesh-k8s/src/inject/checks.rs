@@ -1,0 +1,84 @@
+//! What an application must not do in a pod that has a proxy.
+
+use mesh_core::ports;
+use serde_json::Value;
+
+use super::{
+    PROXY_UID, Refusals, containers,
+    shape::{self, Pod},
+};
+use crate::{labels, nearest::nearest};
+
+/// Ports of the proxy.
+const TAKEN: [u16; 4] = [ports::ADMIN, ports::OUTBOUND, ports::INBOUND, ports::HEALTH];
+
+/// True for the proxy's own ports.
+pub(super) fn is_taken(port: u16) -> bool {
+    TAKEN.contains(&port)
+}
+
+/// Refuses what does not go together with a proxy.
+pub(super) fn run(pod: &Pod<'_>, refusals: &mut Refusals) {
+    if let Some(context) = pod.spec.get("securityContext") {
+        user("spec", context, refusals);
+    }
+    for container in pod.containers() {
+        let (path, name) = (&container.path, container.name());
+        if shape::is_ours(name) {
+            let message =
+                format!("the name {name} is the mesh's, and the mesh did not put this container there");
+            refusals.add(format!("{path}.name"), message, "give it another name");
+        }
+        if let Some(context) = container.fields.get("securityContext") {
+            user(path, context, refusals);
+        }
+        let declared = container.fields.get("ports").and_then(Value::as_array).into_iter().flatten();
+        for (at, port) in declared.enumerate() {
+            let number = port.get("containerPort").and_then(Value::as_u64).unwrap_or_default();
+            if let Some(number) = u16::try_from(number).ok().filter(|number| is_taken(*number)) {
+                let message = format!("the proxy listens on port {number}");
+                let field = format!("{path}.ports[{at}].containerPort");
+                refusals.add(field, message, "let the application listen on another port");
+            }
+        }
+    }
+    let volumes = pod.spec.get("volumes").and_then(Value::as_array).into_iter().flatten();
+    for (at, volume) in volumes.enumerate() {
+        let name = volume.get("name").and_then(Value::as_str).unwrap_or_default();
+        if containers::VOLUMES.contains(&name) {
+            let message = format!("the name {name} is the mesh's");
+            refusals.add(format!("spec.volumes[{at}].name"), message, "give it another name");
+        }
+    }
+    names(pod, refusals);
+}
+
+fn user(path: &str, context: &Value, refusals: &mut Refusals) {
+    if context.get("runAsUser").and_then(Value::as_u64) == Some(PROXY_UID.into()) {
+        let message =
+            format!("{PROXY_UID} is the proxy's user: what others send as it would pass by the mesh");
+        refusals.add(format!("{path}.securityContext.runAsUser"), message, "let it run as another user");
+    }
+}
+
+/// Labels and annotations of the mesh that mean nothing on a pod.
+fn names(pod: &Pod<'_>, refusals: &mut Refusals) {
+    for (field, name) in pod.ours() {
+        let is_option = labels::OF_PODS.contains(&name);
+        if matches!(name, labels::INJECT | labels::MTLS) || is_option && field == "annotations" {
+            continue;
+        }
+        let path = shape::path(field, name);
+        if is_option {
+            refusals.add(path, "it is an annotation, and here a label", "move it to the annotations");
+        } else if name == labels::DEFAULT_POLICY {
+            refusals.add(path, "it has no effect on a pod", "put it on the Namespace");
+        } else {
+            let remedy = match nearest(name, labels::ALL) {
+                Some(name) => format!("did you mean {name:?}?"),
+                None => format!("known: {}", labels::ALL.join(", ")),
+            };
+            refusals.add(path, "the option is unknown", remedy);
+        }
+    }
+}
