@@ -13,6 +13,7 @@ pub mod edge;
 pub mod filter;
 pub mod histogram;
 pub mod identity;
+pub mod interception;
 pub mod matching;
 pub mod name;
 pub mod path;

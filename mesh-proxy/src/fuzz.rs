@@ -17,6 +17,7 @@ pub const TARGETS: &[Target] = &[
     ("tls-records", crate::tls::session::fuzz::records, crate::tls::session::fuzz::record_seeds),
     ("proxy-header", crate::inbound::fuzz::proxy_header, crate::inbound::fuzz::proxy_headers),
     ("handover", crate::upgrade::fuzz::handover, crate::upgrade::fuzz::handovers),
+    ("cni-call", crate::cni::fuzz::call, crate::cni::fuzz::calls),
     ("netlink", crate::init::fuzz::netlink, crate::init::fuzz::answers),
     ("init-values", crate::init::fuzz::values, crate::init::fuzz::value_seeds),
     ("options", crate::config::fuzz::options, crate::config::fuzz::option_seeds),

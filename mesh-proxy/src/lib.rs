@@ -11,6 +11,8 @@ mod admin;
 pub mod app;
 mod backoff;
 mod balance;
+pub mod captured;
+pub mod cni;
 pub mod config;
 mod control;
 pub mod descriptors;

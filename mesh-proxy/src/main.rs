@@ -4,8 +4,15 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+use mesh_core::interception::UNCAPTURED;
 use mesh_proxy::{
-    Config, Options, Proxy, Signal, Succession, descriptors, init::InitOptions, live, logging, tell,
+    Config, Options, Proxy, Signal, Succession,
+    captured::{self, Uncaptured},
+    cni,
+    config::Mode,
+    descriptors,
+    init::InitOptions,
+    live, logging, tell,
 };
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -27,6 +34,8 @@ enum Command {
     Run(Box<Options>),
     /// Leads the workload's connections through the proxy, by firewall rules
     Init(Box<InitOptions>),
+    /// Puts this program among a node's CNI plugins, as mesh-cni: it writes the rules for pods that may not
+    CniInstall(cni::Install),
     /// Waits until a running proxy is ready
     Wait(tell::Wait),
     /// Asks a running proxy to drain, as SIGTERM does
@@ -38,9 +47,13 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    if cni::is_meant(std::env::args_os().next().as_deref()) {
+        return cni::main();
+    }
     let done = match Cli::parse().command {
         Command::Run(options) => run(&options),
         Command::Init(options) => return init(&options),
+        Command::CniInstall(install) => install.run().map_err(anyhow::Error::from),
         Command::Wait(wait) => wait.run().map_err(anyhow::Error::from),
         Command::Drain(socket) => socket.post("/drain").map_err(anyhow::Error::from),
         Command::Upgrade(upgrade) => upgrade.run().map_err(anyhow::Error::from),
@@ -50,7 +63,8 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             report(&error);
-            ExitCode::from(2)
+            let is_uncaptured = matches!(error.downcast_ref(), Some(Uncaptured::NoRules(_)));
+            ExitCode::from(if is_uncaptured { UNCAPTURED } else { 2 })
         }
     }
 }
@@ -87,6 +101,9 @@ fn run(options: &Options) -> anyhow::Result<()> {
 fn serve(options: &Options, succession: Option<&Succession>) -> anyhow::Result<()> {
     let config = Config::new(options).context("bad configuration")?;
     logging::init(&options.log)?;
+    if options.expect_rules && options.mode == Mode::Transparent && succession.is_none() {
+        captured::check(&config)?;
+    }
     descriptors::raise();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {

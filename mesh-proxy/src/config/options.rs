@@ -103,6 +103,9 @@ pub struct Options {
     /// Address at which probes ask the application
     #[arg(long, env = "MESH_POD_IP", value_name = "IP")]
     pub pod_ip: Option<String>,
+    /// Transparent mode: end with exit code 76 if no firewall rules lead connections to this proxy
+    #[arg(long, env = "MESH_EXPECT_RULES")]
+    pub expect_rules: bool,
     /// What is logged to standard error: error, warn, info, debug or trace
     #[arg(long, env = "MESH_LOG", default_value = "info", value_name = "LEVEL")]
     pub log: String,
@@ -138,6 +141,7 @@ impl Options {
             mark: None,
             probes: None,
             pod_ip: None,
+            expect_rules: false,
             log: "info".to_owned(),
         }
     }

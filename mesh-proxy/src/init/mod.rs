@@ -15,6 +15,8 @@ mod tests;
 mod text;
 mod values;
 
+use clap::Parser as _;
+
 pub(crate) use self::values::number;
 pub use self::{
     cgroup::CgroupError,
@@ -42,6 +44,37 @@ impl InitError {
             Self::Kernel(_) => 1,
         }
     }
+}
+
+/// Reads flags of `mesh-proxy init` that came from elsewhere than a command line. They can only make rules.
+///
+/// # Errors
+/// What is wrong with them, in one line.
+pub(crate) fn parse(args: &[String]) -> Result<InitOptions, String> {
+    let typed = std::iter::once("mesh-proxy init").chain(args.iter().map(String::as_str));
+    let typed = Typed::try_parse_from(typed).map_err(|error| {
+        let text = error.to_string();
+        text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned()
+    })?;
+    if typed.options.remove || typed.options.print {
+        return Err("--remove and --print make no rules".to_owned());
+    }
+    Ok(typed.options)
+}
+
+#[derive(clap::Parser)]
+struct Typed {
+    #[command(flatten)]
+    options: InitOptions,
+}
+
+/// True if the kernel has a table with as many rules as the flags mean.
+///
+/// # Errors
+/// [`InitError`].
+pub(crate) fn is_in_force(options: &InitOptions) -> Result<bool, InitError> {
+    let wanted: usize = options.plan()?.table().chains.iter().map(|chain| chain.rules.len()).sum();
+    Ok(netlink::count(plan::TABLE)? == wanted)
 }
 
 /// Makes, removes or shows the rules. The text is for standard output.

@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a helper that fails ends its test")]
 
+mod cni;
 mod namespace;
 mod rules;
 mod skips;

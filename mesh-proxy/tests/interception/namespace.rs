@@ -34,7 +34,7 @@ pub(crate) fn namespace() -> Option<Namespace> {
 }
 
 impl Namespace {
-    fn path(&self) -> String {
+    pub(crate) fn path(&self) -> String {
         format!("/proc/{}/ns/net", self.holder.id())
     }
 

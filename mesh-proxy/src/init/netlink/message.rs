@@ -7,7 +7,7 @@ pub(super) const HEADER: usize = 16;
 /// Set in the type of an attribute that holds attributes.
 const NESTED: u16 = 0x8000;
 /// The subsystem of nf_tables.
-const NF_TABLES: u16 = 10;
+pub(super) const NF_TABLES: u16 = 10;
 /// Begins and ends a transaction.
 const BATCH_BEGIN: u16 = 0x10;
 const BATCH_END: u16 = 0x11;
@@ -15,6 +15,8 @@ const BATCH_END: u16 = 0x11;
 /// Flags of a message.
 const REQUEST: u16 = 0x1;
 const ACK: u16 = 0x4;
+/// All that there is.
+const DUMP: u16 = 0x300;
 /// Make what is not there.
 pub(super) const CREATE: u16 = 0x400;
 /// Add at the end.
@@ -106,6 +108,13 @@ impl Batch {
         pad(&mut self.bytes);
         self.next += 1;
     }
+}
+
+/// A message that asks for all of a kind, outside of a transaction.
+pub(super) fn dump(kind: u16, fill: impl FnOnce(&mut Attributes)) -> Vec<u8> {
+    let mut batch = Batch { bytes: Vec::new(), next: 0, last: 0 };
+    batch.add(kind, DUMP, fill);
+    batch.bytes
 }
 
 /// Attributes and messages begin at multiples of four.

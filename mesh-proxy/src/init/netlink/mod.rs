@@ -1,11 +1,13 @@
 //! The rules as netlink messages, and the socket that carries them to the kernel.
 
+mod count;
 mod expression;
 mod message;
 mod socket;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use self::count::count;
 pub use self::socket::KernelError;
 #[cfg(any(test, fuzzing))]
 pub(super) use self::socket::parse;

@@ -2,7 +2,7 @@
 //!
 //! The kernel works a transaction off before the call that sends it returns, so all its answers are there by then.
 
-use std::io;
+use std::{io, os::fd::OwnedFd};
 
 use rustix::{
     io::Errno,
@@ -16,9 +16,9 @@ use rustix::{
 use super::{Transaction, message::HEADER};
 
 /// Type of a message that reports an error, or with the error 0 acknowledges.
-const ERROR: u16 = 2;
+pub(super) const ERROR: u16 = 2;
 /// Size of the buffer for answers, in bytes; one carries the message that it answers.
-const ANSWER: usize = 64 * 1024;
+pub(super) const ANSWER: usize = 64 * 1024;
 /// Space for a transaction, in bytes; more than the largest plan needs.
 const SEND_BUFFER: usize = 1024 * 1024;
 
@@ -67,11 +67,7 @@ pub(in crate::init) struct Answer {
 /// # Errors
 /// [`KernelError`].
 pub(super) fn commit(transaction: &Transaction) -> Result<(), KernelError> {
-    let answers = exchange(&transaction.bytes).map_err(|errno| match errno {
-        Errno::PERM | Errno::ACCESS => KernelError::Permission,
-        Errno::PROTONOSUPPORT | Errno::AFNOSUPPORT => KernelError::NoTables,
-        other => KernelError::Socket(other.into()),
-    })?;
+    let answers = exchange(&transaction.bytes).map_err(opened)?;
     verdict(transaction, &answers)
 }
 
@@ -95,11 +91,26 @@ pub(super) fn verdict(transaction: &Transaction, answers: &[Answer]) -> Result<(
     if confirmed { Ok(()) } else { Err(KernelError::Unconfirmed) }
 }
 
-fn exchange(bytes: &[u8]) -> Result<Vec<Answer>, Errno> {
+/// A socket to the firewall.
+pub(super) fn open() -> Result<OwnedFd, Errno> {
     let socket =
         socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, Some(netlink::NETFILTER))?;
+    bind(&socket, &SocketAddrNetlink::new(0, 0))?;
+    Ok(socket)
+}
+
+/// What an error means of a socket, or of what was asked on it.
+pub(super) fn opened(error: Errno) -> KernelError {
+    match error {
+        Errno::PERM | Errno::ACCESS => KernelError::Permission,
+        Errno::PROTONOSUPPORT | Errno::AFNOSUPPORT => KernelError::NoTables,
+        other => KernelError::Socket(other.into()),
+    }
+}
+
+fn exchange(bytes: &[u8]) -> Result<Vec<Answer>, Errno> {
+    let socket = open()?;
     let kernel = SocketAddrNetlink::new(0, 0);
-    bind(&socket, &kernel)?;
     // More than the system's limit needs a privilege that is not always there: a small plan needs none.
     let _ = sockopt::set_socket_send_buffer_size(&socket, SEND_BUFFER);
     sendto(&socket, bytes, SendFlags::empty(), &kernel)?;
@@ -129,7 +140,7 @@ pub(in crate::init) fn parse(mut datagram: &[u8], answers: &mut Vec<Answer>) {
 }
 
 /// Length, type and number of the message at the beginning.
-fn header(bytes: &[u8]) -> Option<(usize, u16, u32)> {
+pub(super) fn header(bytes: &[u8]) -> Option<(usize, u16, u32)> {
     let length = u32::from_ne_bytes(*bytes.first_chunk()?);
     let kind = u16::from_ne_bytes(*bytes.get(4..)?.first_chunk()?);
     let sequence = u32::from_ne_bytes(*bytes.get(8..)?.first_chunk()?);
