@@ -7,20 +7,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use mesh_core::config::TrustBundle;
 use mesh_k8s::{Problem, Settings};
 use tokio::{net::TcpListener, sync::watch, task::JoinSet, time::timeout};
 
 use crate::{
-    ca::{Ca, CaError, Tokens, random},
-    config::{Config, ConfigError},
-    data_dir::{
-        self, DataDir, DataDirError, PRIVATE, PUBLIC, STATUS_FILE, TRUST_BUNDLE_FILE, VIEW_TOKEN_FILE,
-    },
+    ca::{Ca, CaError},
+    config::{Config, ConfigError, Origin},
+    data_dir::{self, DataDir, DataDirError, PUBLIC, STATUS_FILE, TRUST_BUNDLE_FILE},
     edges::Edges,
     grpc::{Server, Shared, TlsError},
     health,
+    home::Home,
+    kubernetes::{Bundles, Cluster, ClusterError, lead},
     metrics::Metrics,
     publish::{Proxies, Publisher},
     source::{Outcome, Source, SourceError},
@@ -44,6 +43,9 @@ pub enum StartError {
     /// There is no certificate authority.
     #[error(transparent)]
     Ca(#[from] CaError),
+    /// There is no cluster.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
     /// There is no TLS.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -91,26 +93,33 @@ impl Controller {
     pub async fn start(config: Config) -> Result<Self, StartError> {
         config.check()?;
         let data_dir = DataDir::open(&config.data_dir)?;
-        let ca = Ca::open(&data_dir.path("ca"), config.trust_domain.as_str(), config.leaf_lifetime)?;
-        write_bundle(&data_dir, &ca)?;
-        let view_token = view_token(&data_dir)?;
-        let tokens = Tokens::open(&data_dir)?;
         let settings = Settings {
             trust_domain: config.trust_domain.clone(),
             cluster_domain: config.cluster_domain.clone(),
         };
         let metrics = Metrics::new();
-        let (source, outcome) = Source::open(&config.source, settings, &metrics).await?;
+        let (home, (source, outcome)) = match &config.source {
+            Origin::Directory(directory) => {
+                (Home::in_directory(&config, &data_dir)?, Source::of_directory(directory, settings)?)
+            }
+            Origin::Kubernetes(own) => {
+                let cluster = Arc::new(Cluster::connect(own).await?);
+                let home = Home::in_cluster(&config, Arc::clone(&cluster), &metrics).await?;
+                (home, Source::of_cluster(&cluster, settings, &metrics).await?)
+            }
+        };
+        let Home { ca, view_token, proofs, cluster } = home;
+        write_bundle(&data_dir, &ca)?;
         report(&outcome.problems, &[]);
-        tokens.ensure(
-            outcome.compiled.service_accounts.iter().map(|(ns, name)| (ns.as_str(), name.as_str())),
-        )?;
+        proofs.ensure(&outcome.compiled)?;
         let bundle =
             TrustBundle { trust_domain: config.trust_domain.clone(), roots: vec![ca.root().to_vec()] };
+        let bundles = cluster.as_ref().map(|cluster| Arc::new(Bundles::new(cluster, ca.root_pem())));
         let shared = Arc::new(Shared {
             trust_domain: config.trust_domain.clone(),
             ca: Arc::new(ca),
-            tokens,
+            proofs,
+            bundles: bundles.clone(),
             publisher: Publisher::new(bundle, outcome),
             proxies: Arc::new(Proxies::default()),
             edges: Edges::default(),
@@ -130,10 +139,16 @@ impl Controller {
         servers.spawn(server.run(control, stop.subscribe()));
         servers.spawn(view::run(view, Arc::clone(&shared), view_token, stop.subscribe()));
         servers.spawn(health::run(health, Arc::clone(&shared), stop.subscribe()));
+        if let (Some(cluster), Some(bundles)) = (cluster, bundles) {
+            let (shared, stop) = (Arc::clone(&shared), stop.subscribe());
+            servers.spawn(async move { lead(&shared, cluster, bundles, stop).await });
+        }
         let mut workers = JoinSet::new();
         let apply = Arc::clone(&shared);
         workers.spawn(source.run(move |outcome| apply.apply(outcome)));
         workers.spawn(tidy_up(Arc::clone(&shared)));
+        let ca = Arc::clone(&shared.ca);
+        workers.spawn(async move { ca.keep_fresh().await });
 
         write_status(&data_dir, &shared, addresses)?;
         tracing::info!(control = %addresses.control, view = %addresses.view, health = %addresses.health,
@@ -165,8 +180,7 @@ impl Controller {
 impl Shared {
     /// Takes a new state of the source.
     fn apply(&self, outcome: Outcome) {
-        let accounts = outcome.compiled.service_accounts.iter();
-        match self.tokens.ensure(accounts.map(|(ns, name)| (ns.as_str(), name.as_str()))) {
+        match self.proofs.ensure(&outcome.compiled) {
             Ok(0) => {}
             Ok(new) => tracing::info!(new, "tokens made for new service accounts"),
             Err(error) => tracing::error!(%error, "cannot make tokens for new service accounts"),
@@ -229,20 +243,6 @@ fn write_bundle(data_dir: &DataDir, ca: &Ca) -> Result<(), DataDirError> {
         return Ok(());
     }
     data_dir::write_atomic(&path, PUBLIC, ca.root_pem().as_bytes())
-}
-
-fn view_token(data_dir: &DataDir) -> Result<String, CaError> {
-    const MIN_BYTES: usize = 16;
-    let path = data_dir.path(VIEW_TOKEN_FILE);
-    if let Some(held) = data_dir::read_private(&path)? {
-        let text = String::from_utf8(held).unwrap_or_default();
-        if text.trim().len() >= MIN_BYTES {
-            return Ok(text.trim().to_owned());
-        }
-    }
-    let token = BASE64_URL_SAFE_NO_PAD.encode(random::<32>()?);
-    data_dir::write_atomic(&path, PRIVATE, token.as_bytes())?;
-    Ok(token)
 }
 
 fn write_status(data_dir: &DataDir, shared: &Shared, addresses: Addresses) -> Result<(), DataDirError> {

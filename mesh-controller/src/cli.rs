@@ -8,7 +8,7 @@ use mesh_core::{
     ports::{DEFAULT_CLUSTER_DOMAIN, DEFAULT_TRUST_DOMAIN},
 };
 
-use crate::config::{Config, Origin};
+use crate::config::{Config, InCluster, Origin};
 
 /// Controller of the mesh: issues identities and tells proxies where calls go and who may make them.
 #[derive(Debug, Parser)]
@@ -36,7 +36,13 @@ pub struct RunArgs {
     /// runs in.
     #[arg(long, env = "MESH_KUBERNETES", conflicts_with = "source")]
     pub kubernetes: bool,
-    /// Directory for keys, tokens and the lock [default: $XDG_STATE_HOME/mesh, else ~/.local/state/mesh].
+    /// The controller's own namespace in the cluster: its Secrets are there.
+    #[arg(long, env = "MESH_NAMESPACE", value_name = "NAME", default_value = mesh_k8s::names::NAMESPACE)]
+    pub namespace: String,
+    /// The controller's own pod: what it is called among its replicas.
+    #[arg(long, env = "MESH_POD_NAME", value_name = "NAME")]
+    pub pod_name: Option<String>,
+    /// Directory for keys, tokens and the lock; with --kubernetes it holds no keys [default: $XDG_STATE_HOME/mesh, else ~/.local/state/mesh].
     #[arg(long, env = "MESH_DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
     /// Where proxies connect.
@@ -66,8 +72,9 @@ impl RunArgs {
     /// The configuration that these flags mean. `env` reads environment variables for the default data directory.
     #[must_use]
     pub fn config(self, env: impl Fn(&str) -> Option<String>) -> Config {
+        let own = InCluster { namespace: self.namespace, pod: self.pod_name };
         Config {
-            source: self.source.map_or(Origin::Kubernetes, Origin::Directory),
+            source: self.source.map_or(Origin::Kubernetes(own), Origin::Directory),
             data_dir: self.data_dir.unwrap_or_else(|| default_data_dir(env)),
             listen: self.listen,
             view: self.view,

@@ -2,7 +2,10 @@
 
 use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
-use mesh_core::{identity::TrustDomain, name::is_dns_name};
+use mesh_core::{
+    identity::TrustDomain,
+    name::{is_dns_label, is_dns_name},
+};
 
 /// Shortest life of a leaf: proxies renew at half of it.
 const MIN_LEAF: Duration = Duration::from_secs(10);
@@ -15,14 +18,23 @@ pub enum Origin {
     /// In a directory of YAML files.
     Directory(PathBuf),
     /// In a Kubernetes cluster: the one that `KUBECONFIG` names, or else the one that this process runs in.
-    Kubernetes,
+    Kubernetes(InCluster),
+}
+
+/// What a controller is in a cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InCluster {
+    /// Its namespace, where its Secrets are.
+    pub namespace: String,
+    /// Its pod; None: it is in none.
+    pub pod: Option<String>,
 }
 
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Directory(directory) => directory.display().fmt(f),
-            Self::Kubernetes => f.write_str("Kubernetes"),
+            Self::Kubernetes(_) => f.write_str("Kubernetes"),
         }
     }
 }
@@ -62,6 +74,9 @@ pub enum ConfigError {
     /// The cluster domain is no DNS name.
     #[error("--cluster-domain {0:?} is refused, expected a DNS name as in cluster.local")]
     ClusterDomain(String),
+    /// The namespace is none.
+    #[error("--namespace {0:?} is refused, expected a namespace as in mesh-system")]
+    Namespace(String),
 }
 
 impl Config {
@@ -75,6 +90,11 @@ impl Config {
         }
         if !(MIN_LEAF..=MAX_LEAF).contains(&self.leaf_lifetime) {
             return Err(ConfigError::LeafLifetime(self.leaf_lifetime));
+        }
+        if let Origin::Kubernetes(own) = &self.source
+            && !is_dns_label(&own.namespace)
+        {
+            return Err(ConfigError::Namespace(own.namespace.clone()));
         }
         if !is_dns_name(&self.cluster_domain) {
             return Err(ConfigError::ClusterDomain(self.cluster_domain.clone()));

@@ -6,9 +6,9 @@
 //! meshctl ◀── view ◀── snapshot, proxies, edges ◀──────┘                 grpc/telemetry ◀── proxies
 //! ```
 //! [`app`] wires it together; [`data_dir`] holds what must survive a restart: the certificate authority, the hashes of
-//! tokens, and nothing else. *Invariants:* a leaf holds nothing of its request but the public key; only
-//! `identity.v1` answers callers without a certificate; nobody obtains the controller's own name; what is bad in the
-//! source never takes away what was good.
+//! tokens, and nothing else. In a cluster ([`kubernetes`]) Secrets hold that, as [`home`] says. *Invariants:* a leaf holds
+//! nothing of its request but the public key; only `identity.v1` answers callers without a certificate; nobody obtains the
+//! controller's own name; what is bad in the source never takes away what was good.
 
 mod app;
 mod ca;
@@ -18,6 +18,8 @@ mod data_dir;
 mod edges;
 mod grpc;
 mod health;
+mod home;
+mod kubernetes;
 mod limit;
 mod metrics;
 mod publish;
@@ -27,7 +29,8 @@ mod view;
 pub use app::{Addresses, Controller, StartError};
 pub use ca::CaError;
 pub use cli::{Cli, Command, RunArgs};
-pub use config::{Config, ConfigError, Origin};
+pub use config::{Config, ConfigError, InCluster, Origin};
 pub use data_dir::{DataDirError, STATUS_FILE, TRUST_BUNDLE_FILE, VIEW_TOKEN_FILE};
 pub use grpc::TlsError;
+pub use kubernetes::ClusterError;
 pub use source::SourceError;

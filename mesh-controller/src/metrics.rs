@@ -33,6 +33,12 @@ pub(crate) struct StateLabel {
     state: &'static str,
 }
 
+/// Outcome of a review of a token.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct OutcomeLabel {
+    outcome: &'static str,
+}
+
 /// A kind of objects.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct KindLabel {
@@ -50,9 +56,11 @@ pub(crate) struct Metrics {
     pub(crate) connections: Gauge,
     pub(crate) issuer_not_after: Gauge,
     pub(crate) root_not_after: Gauge,
+    pub(crate) is_leader: Gauge,
     pub(crate) edges_dropped: Counter,
     pub(crate) push_seconds: Histogram,
     certificates: Family<ResultLabel, Counter>,
+    token_reviews: Family<OutcomeLabel, Counter>,
     refusals: Family<RefusalLabels, Counter>,
     connections_refused: Family<ReasonLabel, Counter>,
     watches: Family<StateLabel, Gauge>,
@@ -71,9 +79,11 @@ impl Metrics {
             connections: Gauge::default(),
             issuer_not_after: Gauge::default(),
             root_not_after: Gauge::default(),
+            is_leader: Gauge::default(),
             edges_dropped: Counter::default(),
             push_seconds: Histogram::new(buckets),
             certificates: Family::default(),
+            token_reviews: Family::default(),
             refusals: Family::default(),
             connections_refused: Family::default(),
             watches: Family::default(),
@@ -102,6 +112,12 @@ impl Metrics {
             self.push_seconds.clone(),
         );
         r.register("certificates", "Requests for certificates, by result", self.certificates.clone());
+        r.register(
+            "token_reviews",
+            "Kubernetes tokens that were looked at, by outcome",
+            self.token_reviews.clone(),
+        );
+        r.register("is_leader", "1 while this replica leads", self.is_leader.clone());
         r.register("refusals", "Calls that were refused, by RPC and gRPC code", self.refusals.clone());
         r.register(
             "connections_refused",
@@ -117,6 +133,11 @@ impl Metrics {
     /// Counts a request for a certificate.
     pub(crate) fn certificate(&self, result: &'static str) {
         self.certificates.get_or_create(&ResultLabel { result }).inc();
+    }
+
+    /// Counts a Kubernetes token that was looked at.
+    pub(crate) fn token_review(&self, outcome: &'static str) {
+        self.token_reviews.get_or_create(&OutcomeLabel { outcome }).inc();
     }
 
     /// Counts a refused call.

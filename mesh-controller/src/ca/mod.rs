@@ -2,8 +2,10 @@
 //!
 //! A leaf holds nothing that the requester chose but its public key (see [`csr`]). The root's key signs issuers only.
 
+mod authority;
 mod csr;
-mod store;
+mod directory;
+mod secret;
 mod tokens;
 
 use std::{
@@ -20,15 +22,19 @@ use rcgen::{
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use time::OffsetDateTime;
 
-pub use self::store::CaError;
-pub(crate) use self::{csr::CsrError, tokens::Tokens};
+pub use self::authority::CaError;
 use self::{
+    authority::{IssuingKey, Root},
     csr::public_key,
-    store::{IssuingKey, Stored},
+    directory::Directory,
 };
+pub(crate) use self::{csr::CsrError, tokens::Tokens};
+use crate::kubernetes::Secrets;
 
 /// How far back leafs begin, so that a peer whose clock is a little late accepts them.
 const BACKDATE: Duration = Duration::from_secs(300);
+/// How often it is seen to that the issuer is the right one.
+const FOLLOW: Duration = Duration::from_secs(300);
 
 /// A certificate that was issued.
 pub(crate) struct Leaf {
@@ -40,9 +46,18 @@ pub(crate) struct Leaf {
     pub(crate) serial: String,
 }
 
+/// Where the authority is kept.
+enum Store {
+    /// In files: this controller is the only one.
+    Directory(Directory),
+    /// In a Secret that all replicas share; keys are in memory only.
+    Secret(Secrets),
+}
+
 /// The certificate authority of one trust domain.
 pub(crate) struct Ca {
-    root: Stored,
+    store: Store,
+    root: Root,
     issuer: ArcSwap<IssuingKey>,
     leaf_lifetime: Duration,
 }
@@ -54,17 +69,50 @@ impl Ca {
         trust_domain: &str,
         leaf_lifetime: Duration,
     ) -> Result<Self, CaError> {
-        let (root, issuer) = store::load_or_create(directory, trust_domain)?;
-        Ok(Self { root, issuer: ArcSwap::from_pointee(issuer), leaf_lifetime })
+        let (directory, root, issuer) = Directory::open(directory, trust_domain)?;
+        let store = Store::Directory(directory);
+        Ok(Self { store, root, issuer: ArcSwap::from_pointee(issuer), leaf_lifetime })
     }
 
-    /// Replaces the issuer when two thirds of its life are over. True when it did.
-    pub(crate) fn renew_issuer(&self, now: SystemTime) -> Result<bool, CaError> {
-        if !self.issuer.load().is_due(unix(now)) {
-            return Ok(false);
+    /// Loads the authority from its Secret, or makes it there. Replicas that start together end up with the same one.
+    pub(crate) async fn open_in(
+        secrets: Secrets,
+        trust_domain: &str,
+        leaf_lifetime: Duration,
+    ) -> Result<Self, CaError> {
+        let (root, issuer) = secret::open(&secrets, trust_domain).await?;
+        let store = Store::Secret(secrets);
+        Ok(Self { store, root, issuer: ArcSwap::from_pointee(issuer), leaf_lifetime })
+    }
+
+    /// Sees that the issuer is the one that is kept, and replaces it there when two thirds of its life are over. True
+    /// when it is another than before.
+    pub(crate) async fn renew_issuer(&self, now: SystemTime) -> Result<bool, CaError> {
+        let current = self.issuer.load_full();
+        let next = match &self.store {
+            Store::Directory(directory) if self.root.is_due(&current, unix(now)) => {
+                Some(directory.new_issuer(&self.root)?)
+            }
+            Store::Directory(_) => None,
+            Store::Secret(secrets) => secret::follow(secrets, &self.root, &current, unix(now)).await?,
+        };
+        let is_new = next.is_some();
+        if let Some(next) = next {
+            tracing::info!(not_after = next.not_after, "certificates come from another issuer from now on");
+            self.issuer.store(next.into());
         }
-        self.issuer.store(self.root.new_issuer()?.into());
-        Ok(true)
+        Ok(is_new)
+    }
+
+    /// Renews the issuer in time, for ever.
+    pub(crate) async fn keep_fresh(&self) {
+        loop {
+            // Not all replicas at once.
+            tokio::time::sleep(FOLLOW.mul_f64(0.9 + 0.2 * fastrand::f64())).await;
+            if let Err(error) = self.renew_issuer(SystemTime::now()).await {
+                tracing::error!(%error, "the issuer cannot be looked after");
+            }
+        }
     }
 
     /// The root certificate.
@@ -95,7 +143,7 @@ impl Ca {
     /// Issues a leaf for `identity` to the public key of a certificate request.
     pub(crate) fn certify(&self, identity: &SpiffeId, csr_der: &[u8]) -> Result<Leaf, CsrError> {
         let key = public_key(csr_der, identity)?;
-        self.sign(identity, &key)
+        self.sign_identity(identity, &key)
     }
 
     /// Issues a leaf for `identity` to a key made here; for the controller's own use.
@@ -104,12 +152,36 @@ impl Ca {
         identity: &SpiffeId,
     ) -> Result<(Leaf, PrivateKeyDer<'static>), CsrError> {
         let key = rcgen::KeyPair::generate()?;
-        let mut leaf = self.sign(identity, &key)?;
+        let mut leaf = self.sign_identity(identity, &key)?;
         leaf.chain.push(self.root().clone());
         Ok((leaf, PrivatePkcs8KeyDer::from(key.serialize_der()).into()))
     }
 
-    fn sign(&self, identity: &SpiffeId, key: &impl PublicKeyData) -> Result<Leaf, CsrError> {
+    /// Issues a leaf for DNS names to a key made here: what the webhook serves with. It names no identity, so that no
+    /// proxy takes it for a peer.
+    #[allow(dead_code, reason = "for the webhook")]
+    pub(crate) fn certify_server(
+        &self,
+        dns_names: &[String],
+    ) -> Result<(Leaf, PrivateKeyDer<'static>), CsrError> {
+        let key = rcgen::KeyPair::generate()?;
+        let names = dns_names.iter().map(|name| Ok(SanType::DnsName(name.as_str().try_into()?)));
+        let names = names.collect::<Result<Vec<_>, rcgen::Error>>()?;
+        let leaf = self.sign(names, vec![ExtendedKeyUsagePurpose::ServerAuth], &key)?;
+        Ok((leaf, PrivatePkcs8KeyDer::from(key.serialize_der()).into()))
+    }
+
+    fn sign_identity(&self, identity: &SpiffeId, key: &impl PublicKeyData) -> Result<Leaf, CsrError> {
+        let names = vec![SanType::URI(identity.as_str().try_into()?)];
+        self.sign(names, vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth], key)
+    }
+
+    fn sign(
+        &self,
+        names: Vec<SanType>,
+        usages: Vec<ExtendedKeyUsagePurpose>,
+        key: &impl PublicKeyData,
+    ) -> Result<Leaf, CsrError> {
         let issuer = self.issuer.load();
         let now = OffsetDateTime::now_utc();
         let end = (now + self.leaf_lifetime).unix_timestamp().min(issuer.not_after);
@@ -119,11 +191,10 @@ impl Ca {
         params.serial_number = Some(SerialNumber::from_slice(&serial));
         params.not_before = now - BACKDATE;
         params.not_after = OffsetDateTime::from_unix_timestamp(end).unwrap_or(now);
-        params.subject_alt_names = vec![SanType::URI(identity.as_str().try_into()?)];
+        params.subject_alt_names = names;
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages =
-            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        params.extended_key_usages = usages;
         params.use_authority_key_identifier_extension = true;
         let leaf = params.signed_by(key, &issuer.issuer)?;
         Ok(Leaf {

@@ -65,6 +65,28 @@ fn a_leaf_holds_the_identity_and_no_rights_beyond_it() {
 }
 
 #[test]
+fn a_server_has_dns_names_and_is_no_peer() {
+    let dir = tempfile::tempdir().unwrap();
+    let ca = open(dir.path());
+    let names = ["mesh-controller.mesh-system.svc".to_owned(), "x.svc.cluster.local".to_owned()];
+    let (leaf, key) = ca.certify_server(&names).unwrap();
+    let (_, parsed) = x509_parser::parse_x509_certificate(&leaf.chain[0]).unwrap();
+    let found = &parsed.subject_alternative_name().unwrap().unwrap().value.general_names;
+    assert!(
+        matches!(found.as_slice(), [GeneralName::DNSName(a), GeneralName::DNSName(b)] if *a == names[0] && *b == names[1]),
+        "{found:?}"
+    );
+    let extended = parsed.extended_key_usage().unwrap().unwrap().value;
+    assert!(extended.server_auth && !extended.client_auth);
+    assert!(!parsed.basic_constraints().unwrap().unwrap().value.ca);
+    let key = KeyPair::try_from(&key).unwrap();
+    assert_eq!(parsed.public_key().subject_public_key.data, key.public_key_raw());
+    let (_, issuer) = x509_parser::parse_x509_certificate(&leaf.chain[1]).unwrap();
+    parsed.verify_signature(Some(issuer.public_key())).unwrap();
+    assert!(ca.certify_server(&["no dns name \u{e9}".to_owned()]).is_err());
+}
+
+#[test]
 fn every_allowed_key_kind_works() {
     let dir = tempfile::tempdir().unwrap();
     let ca = open(dir.path());
@@ -168,15 +190,15 @@ fn what_does_not_belong_there_is_refused_with_a_remedy() {
     assert!(error.contains("root.key") && error.contains("backup"), "{error}");
 }
 
-#[test]
-fn the_issuer_is_renewed_after_two_thirds_of_its_life() {
+#[tokio::test]
+async fn the_issuer_is_renewed_after_two_thirds_of_its_life() {
     let dir = tempfile::tempdir().unwrap();
     let ca = open(dir.path());
     let now = SystemTime::now();
     let days = |days: u64| now + Duration::from_secs(days * 86_400);
-    assert!(!ca.renew_issuer(days(200)).unwrap());
+    assert!(!ca.renew_issuer(days(200)).await.unwrap());
     let before = ca.certify(&identity(), &csr(|_| {})).unwrap().chain[1].clone();
-    assert!(ca.renew_issuer(days(250)).unwrap());
+    assert!(ca.renew_issuer(days(250)).await.unwrap());
     let after = ca.certify(&identity(), &csr(|_| {})).unwrap().chain[1].clone();
     assert_ne!(before, after);
     let half = renew_after(unix(now) + 1000, now).as_secs();

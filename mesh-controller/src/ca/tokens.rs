@@ -14,7 +14,7 @@ use aws_lc_rs::{constant_time::verify_slices_are_equal, digest};
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use mesh_core::{identity::CONTROLLER, name::is_dns_label, name::is_dns_name};
 
-use super::{hex, random, store::CaError};
+use super::{authority::CaError, hex, random};
 use crate::data_dir::{self, DataDir, PRIVATE};
 
 /// Largest number of service accounts with a token.
@@ -37,7 +37,8 @@ impl Tokens {
         let hashes = match data_dir::read_private(&hashes_path)? {
             None => BTreeMap::new(),
             Some(text) => parse(&text).ok_or_else(|| CaError::Damaged {
-                path: hashes_path.clone(),
+                place: hashes_path.display().to_string(),
+                whole: format!("the directory {}", data_dir.path("ca").display()),
                 problem: "it is no JSON object of NAMESPACE/ACCOUNT to SHA-256 in hexadecimal".into(),
             })?,
         };

@@ -7,12 +7,10 @@ use std::{
 };
 
 use mesh_core::{identity::SpiffeId, name::WorkloadRef};
-use mesh_proto::identity::v1::{
-    CertifyRequest, CertifyResponse, certify_request::Proof, identity_server::Identity,
-};
+use mesh_proto::identity::v1::{CertifyRequest, CertifyResponse, identity_server::Identity};
 use tonic::{Request, Response, Status};
 
-use super::{Shared, peer::Peer, workload_of};
+use super::{Shared, peer::Peer, proofs::Proven, workload_of};
 use crate::{
     ca::{CsrError, renew_after},
     limit::Bucket,
@@ -38,7 +36,7 @@ impl Identity for IdentityService {
         let request = request.into_inner();
         let named = request.workload.as_ref().map(|w| format!("{:.253}/{:.253}", w.namespace, w.name));
         let named = named.unwrap_or_default();
-        match self.issue(&peer, request) {
+        match self.issue(&peer, request).await {
             Ok((response, serial)) => {
                 self.shared.metrics.certificate("issued");
                 tracing::info!(target: "audit", peer = %peer.address, workload = named, identity = response.identity,
@@ -61,10 +59,11 @@ impl IdentityService {
     }
 
     /// Proof first: whoever has none learns nothing about workloads.
-    fn issue(&self, peer: &Peer, request: CertifyRequest) -> Result<(CertifyResponse, String), Status> {
+    async fn issue(&self, peer: &Peer, request: CertifyRequest) -> Result<(CertifyResponse, String), Status> {
         let workload = workload_of(request.workload.as_ref())?;
-        let proven = self.prove(peer, request.proof)?;
+        let proven = self.shared.proofs.prove(request.proof, peer, &self.shared.trust_domain).await?;
         self.check_workload(&workload, &proven)?;
+        let proven = proven.identity;
         self.check_rate(&proven)?;
         let leaf = self.shared.ca.certify(&proven, &request.csr_der).map_err(|error| match error {
             CsrError::CaRights | CsrError::OtherName { .. } => Status::permission_denied(error.to_string()),
@@ -83,51 +82,25 @@ impl IdentityService {
         Ok((response, leaf.serial))
     }
 
-    fn prove(&self, peer: &Peer, proof: Option<Proof>) -> Result<SpiffeId, Status> {
-        match proof {
-            None => Err(Status::unauthenticated(
-                "no proof of identity: give the proxy the token of its service account with --token-file",
-            )),
-            Some(Proof::CurrentCertificate(_)) => {
-                let identity = peer.identity.as_ref().ok_or_else(|| {
-                    Status::unauthenticated(
-                        "the connection has no client certificate to prove anything: send the token instead",
-                    )
-                })?;
-                Ok(identity.id.clone())
-            }
-            Some(Proof::Token(token)) => {
-                let (namespace, account) = self.shared.tokens.account(&token).ok_or_else(|| {
-                    Status::unauthenticated(
-                        "the token is not known here: use the file tokens/NAMESPACE/SERVICEACCOUNT \
-                         in the data directory of this controller",
-                    )
-                })?;
-                SpiffeId::service_account(&self.shared.trust_domain, &namespace, &account)
-                    .map_err(|e| Status::internal(format!("service account {namespace}/{account}: {e}")))
-            }
-        }
-    }
-
-    fn check_workload(&self, workload: &WorkloadRef, proven: &SpiffeId) -> Result<(), Status> {
-        let (namespace, account) = proven.namespace_and_account().unwrap_or_default();
+    fn check_workload(&self, workload: &WorkloadRef, proven: &Proven) -> Result<(), Status> {
         let snapshot = self.shared.publisher.current();
+        proven.check_pod(workload, snapshot.compiled.pods.get(workload))?;
+        let proofs = &self.shared.proofs;
         let Some(config) = snapshot.compiled.workloads.get(workload) else {
-            return Err(Status::permission_denied(format!(
-                "there is no Workload {workload}: add it to the source, or correct the proxy's --workload"
-            )));
+            return Err(Status::permission_denied(proofs.unknown(workload)));
         };
         if config.identity.is_controller() {
             return Err(Status::permission_denied(format!(
                 "Workload {workload} runs under the controller's reserved service account: give it another"
             )));
         }
-        if config.identity != *proven {
+        if config.identity != proven.identity {
             let (_, wanted) = config.identity.namespace_and_account().unwrap_or_default();
+            let (namespace, account) = proven.identity.namespace_and_account().unwrap_or_default();
             return Err(Status::permission_denied(format!(
-                "Workload {workload} runs under service account {}/{wanted}, the proof is for {namespace}/{account}: \
-                 use the token tokens/{}/{wanted}, or correct the Workload's serviceAccount",
-                workload.namespace, workload.namespace
+                "Workload {workload} runs under service account {}/{wanted}, the proof is for {namespace}/{account}: {}",
+                workload.namespace,
+                proofs.mend(workload, wanted)
             )));
         }
         Ok(())

@@ -6,6 +6,7 @@
 mod discovery;
 mod identity;
 mod peer;
+mod proofs;
 mod serve;
 mod telemetry;
 mod tls;
@@ -22,11 +23,13 @@ use mesh_proto::{common::v1 as common, convert::Wire};
 use tonic::Status;
 
 use self::peer::PeerIdentity;
+pub(crate) use self::proofs::Proofs;
 pub(crate) use self::serve::Server;
 pub use self::tls::TlsError;
 use crate::{
-    ca::{Ca, Tokens},
+    ca::Ca,
     edges::Edges,
+    kubernetes::Bundles,
     metrics::Metrics,
     publish::{Proxies, Publisher, Snapshot},
 };
@@ -49,8 +52,11 @@ pub(crate) struct Shared {
     pub(crate) trust_domain: TrustDomain,
     /// Issues certificates.
     pub(crate) ca: Arc<Ca>,
-    /// Proves service accounts.
-    pub(crate) tokens: Tokens,
+    /// Prove service accounts.
+    pub(crate) proofs: Proofs,
+    /// Hand out the trust bundle in a cluster; None: there is none.
+    #[allow(dead_code, reason = "for the webhook")]
+    pub(crate) bundles: Option<Arc<Bundles>>,
     /// The configuration.
     pub(crate) publisher: Publisher,
     /// What is known of proxies.

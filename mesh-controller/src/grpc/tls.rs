@@ -72,14 +72,11 @@ impl Tls {
         self.current.load_full()
     }
 
-    /// Renews issuer and own leaf in time, for ever.
+    /// Renews the own leaf in time, for ever.
     pub(super) async fn keep_fresh(&self) {
         let mut wait = renew_after(self.first_not_after, SystemTime::now());
         loop {
             tokio::time::sleep(wait.max(Duration::from_secs(1))).await;
-            if let Err(error) = self.ca.renew_issuer(SystemTime::now()) {
-                tracing::error!(%error, "the issuer cannot be renewed");
-            }
             match server_config(&self.ca, &self.identity, &self.verifier, &self.provider) {
                 Ok((config, not_after)) => {
                     self.current.store(config);

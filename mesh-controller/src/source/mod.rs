@@ -16,7 +16,7 @@ mod watch;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
@@ -37,7 +37,7 @@ use self::{
     last_good::{File, LastGood},
     scan::Files,
 };
-use crate::{config::Origin, metrics::Metrics};
+use crate::{kubernetes::Cluster, metrics::Metrics};
 
 /// How long nothing must change before it is read, so that one save, or one rollout's step, is read once.
 const QUIET: Duration = Duration::from_millis(20);
@@ -55,11 +55,6 @@ pub enum SourceError {
         /// Why not.
         source: std::io::Error,
     },
-    /// It is not known where the Kubernetes API is, or how to be let in.
-    #[error(
-        "--kubernetes: no usable configuration: {0}; run in a pod with a ServiceAccount, or let KUBECONFIG name a file"
-    )]
-    NoCluster(String),
     /// The Kubernetes API did not answer.
     #[error("--kubernetes: {url} did not list {kind} within {} s: {why}", wait.as_secs())]
     NoAnswer {
@@ -102,20 +97,25 @@ struct State {
 }
 
 impl Source {
-    /// Reads all for the first time.
-    pub(crate) async fn open(
-        from: &Origin,
+    /// Reads all files of a directory for the first time.
+    pub(crate) fn of_directory(directory: &Path, settings: Settings) -> Result<(Self, Outcome), SourceError> {
+        Ok(Self::of(Feed::Directory(Directory::open(directory.to_owned())?), settings))
+    }
+
+    /// Lists all objects of a cluster for the first time.
+    pub(crate) async fn of_cluster(
+        cluster: &Cluster,
         settings: Settings,
         metrics: &Metrics,
     ) -> Result<(Self, Outcome), SourceError> {
-        let feed = match from {
-            Origin::Directory(directory) => Feed::Directory(Directory::open(directory.clone())?),
-            Origin::Kubernetes => Feed::Kubernetes(Kubernetes::open(metrics).await?),
-        };
+        Ok(Self::of(Feed::Kubernetes(Kubernetes::open(cluster, metrics).await?), settings))
+    }
+
+    fn of(feed: Feed, settings: Settings) -> (Self, Outcome) {
         let mut state = State { feed, last_good: LastGood::new(settings) };
         let outcome = state.read(Resolved::new()).unwrap_or_else(|| state.last_good.compile());
         let hosts = Sender::new(outcome.compiled.to_resolve.clone());
-        Ok((Self { state, hosts }, outcome))
+        (Self { state, hosts }, outcome)
     }
 
     /// Hands on every change, until it is dropped.

@@ -21,10 +21,10 @@ use super::{
     inbox::{Inbox, Standing},
     kinds::Followed,
 };
-use crate::source::last_good::File;
+use crate::{kubernetes::told, source::last_good::File};
 
 /// How long a watch lasts, in seconds: after that it is begun anew, so that a dead connection does not go unnoticed.
-pub(super) const WATCH: u32 = 120;
+const WATCH: u32 = 120;
 /// Objects that are listed at a time: what the server sends of them is larger than what is kept.
 const PAGE: u32 = 100;
 /// A watch that stood for so long was none that fails at once.
@@ -205,20 +205,6 @@ fn status(error: &watcher::Error) -> Option<u16> {
         | watcher::Error::WatchFailed(_)
         | watcher::Error::NoResourceVersion => None,
     }
-}
-
-/// An error with its causes, in one line.
-pub(super) fn told(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        let inner_text = inner.to_string();
-        if !text.contains(&inner_text) {
-            text = format!("{text}: {inner_text}");
-        }
-        cause = inner.source();
-    }
-    text.replace('\n', " ").chars().take(400).collect()
 }
 
 impl Pace {

@@ -14,7 +14,7 @@ mod tests;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use kube::{Client, Config};
+use kube::Client;
 use tokio::{sync::mpsc, task::JoinSet, time::timeout};
 
 use self::{
@@ -23,12 +23,10 @@ use self::{
     kinds::KINDS,
 };
 use super::{File, SourceError, gather};
-use crate::metrics::Metrics;
+use crate::{kubernetes::Cluster, metrics::Metrics};
 
 /// How long the first lists may take.
 const START: Duration = Duration::from_secs(60);
-/// Longest silence of the API server: watches end after `follow::WATCH`.
-const SILENCE: Duration = Duration::from_secs(follow::WATCH as u64 + 10);
 
 /// A cluster that is followed, until this is dropped.
 pub(super) struct Kubernetes {
@@ -39,15 +37,10 @@ pub(super) struct Kubernetes {
 }
 
 impl Kubernetes {
-    /// Connects as `KUBECONFIG` says, or else as a pod is told to, and lists everything.
-    pub(super) async fn open(metrics: &Metrics) -> Result<Self, SourceError> {
-        let unusable = |error: &dyn std::error::Error| SourceError::NoCluster(follow::told(error));
-        let mut config = Config::infer().await.map_err(|error| unusable(&error))?;
-        config.read_timeout = Some(SILENCE);
-        let url = config.cluster_url.to_string();
-        let client = Client::try_from(config).map_err(|error| unusable(&error))?;
-        tracing::info!(url, "listing the objects of Kubernetes");
-        Self::follow(&client, metrics, url, START, PACE).await
+    /// Lists everything.
+    pub(super) async fn open(cluster: &Cluster, metrics: &Metrics) -> Result<Self, SourceError> {
+        tracing::info!(url = cluster.url, "listing the objects of Kubernetes");
+        Self::follow(&cluster.client, metrics, cluster.url.clone(), START, PACE).await
     }
 
     /// Follows all kinds, and waits until each was listed, or is known not to be there.
