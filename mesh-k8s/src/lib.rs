@@ -23,5 +23,5 @@ pub mod source;
 
 pub use compile::{Compiled, Resolved, Settings, compile, compile_with};
 pub use object::*;
-pub use parse::{parse, parse_object};
+pub use parse::{Document, documents, parse, parse_object};
 pub use problem::{Place, Problem};

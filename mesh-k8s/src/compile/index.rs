@@ -71,6 +71,8 @@ pub(crate) struct Index<'a> {
     pub(crate) tcp_routes: BTreeMap<Key<'a>, Item<'a, TcpRoute>>,
     /// Pods of a Kubernetes cluster; those in the mesh are among the Workloads too.
     pub(crate) pods: HashMap<Key<'a>, &'a Pod>,
+    /// Those that get no proxy, although they may be meant to have one.
+    pub(crate) on_hosts: Vec<Item<'a, Pod>>,
     /// By Service.
     pub(crate) slices: HashMap<Key<'a>, Vec<&'a EndpointSlice>>,
     pub(crate) problems: Problems,
@@ -135,6 +137,7 @@ impl<'a> Index<'a> {
         index.drop_shared_addresses();
         index.workloads.sort_by(|a, b| a.object.name.cmp(&b.object.name));
         index.drop_namesakes();
+        index.report_pods_on_hosts();
         for workload in &index.workloads {
             index.accounts.insert((&workload.object.name.namespace, &workload.object.service_account.value));
         }

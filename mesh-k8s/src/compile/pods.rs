@@ -40,8 +40,25 @@ impl Item<'_, Workload> {
 impl<'a> Index<'a> {
     pub(crate) fn add_pod(&mut self, pod: &'a Pod, located: &'a Located) {
         self.pods.insert(pod.name.key(), pod);
+        if pod.on_host && pod.inject != Some(false) {
+            self.on_hosts.push(Item { object: pod, located });
+        }
         if let Membership::Inside(object) = &pod.mesh {
             self.workloads.push(Item { object, located });
+        }
+    }
+
+    /// A pod on its host's network gets no proxy, whoever asks for one.
+    pub(crate) fn report_pods_on_hosts(&mut self) {
+        for Item { object: pod, located } in std::mem::take(&mut self.on_hosts) {
+            let namespace = self.namespaces.get(&*pod.name.namespace);
+            let is_asked = pod.inject.unwrap_or_else(|| namespace.is_some_and(|ns| ns.object.inject));
+            if is_asked {
+                let message =
+                    "it is to have a proxy, but is on the host's network: it is not in the mesh".to_owned();
+                let remedy = "take it off the host's network, or label it meshctl.dev/inject: disabled";
+                self.problems.warn(located, 0, "spec.hostNetwork", message, remedy);
+            }
         }
     }
 

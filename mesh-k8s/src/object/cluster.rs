@@ -17,6 +17,10 @@ pub struct Pod {
     pub addresses: Vec<IpAddr>,
     /// Whether it is in the mesh.
     pub mesh: Membership,
+    /// It runs on its host's network, where it gets no proxy, and has none.
+    pub on_host: bool,
+    /// Whether it wants a proxy, if it says so itself (`meshctl.dev/inject`).
+    pub inject: Option<bool>,
 }
 
 /// Whether a pod has a proxy.

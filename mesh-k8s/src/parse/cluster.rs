@@ -151,6 +151,7 @@ fn pod(reader: &mut Reader, metadata: Metadata, object: &Json) -> Option<Object>
         }
     }
     let opaque = opaque(reader, object);
+    let inject = wish(object);
     let mut containers = spec.containers.iter().chain(&spec.init_containers);
     let has_proxy = containers.any(|container| container.name == PROXY_CONTAINER);
     let account = if spec.service_account_name.is_empty() { "default" } else { &spec.service_account_name };
@@ -179,7 +180,27 @@ fn pod(reader: &mut Reader, metadata: Metadata, object: &Json) -> Option<Object>
         })),
     };
     let uid = object.pointer("/metadata/uid").and_then(Json::as_str).unwrap_or_default().into();
-    Some(Object::Pod(Pod { name: metadata.name, uid, addresses, mesh }))
+    Some(Object::Pod(Pod {
+        name: metadata.name,
+        uid,
+        addresses,
+        mesh,
+        on_host: spec.host_network && !has_ended && !has_proxy,
+        inject,
+    }))
+}
+
+/// Whether a pod says that it wants a proxy; no in either place is no.
+fn wish(object: &Json) -> Option<bool> {
+    let said = |field: &str| match object.pointer("/metadata")?.get(field)?.get(labels::INJECT)?.as_str()? {
+        "enabled" => Some(true),
+        "disabled" => Some(false),
+        _ => None,
+    };
+    match (said("labels"), said("annotations")) {
+        (Some(false), _) | (_, Some(false)) => Some(false),
+        (label, annotation) => label.or(annotation),
+    }
 }
 
 /// The ports that an annotation makes opaque; one that cannot be read makes none so.

@@ -2,18 +2,19 @@
 
 /// One document of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Document<'a> {
+pub struct Document<'a> {
     /// Its text.
-    pub(crate) text: &'a str,
+    pub text: &'a str,
     /// Line of the file where that text begins, from 1.
-    pub(crate) first_line: u32,
+    pub first_line: u32,
 }
 
 /// The documents of a file that hold more than blanks, comments and directives.
 ///
 /// A line that begins with `---` or `...` is a document marker wherever it stands (YAML 1.2.2 section 9.1.2), so that
 /// splitting by lines is exact.
-pub(crate) fn split(file: &str) -> Vec<Document<'_>> {
+#[must_use]
+pub fn split(file: &str) -> Vec<Document<'_>> {
     let file = file.strip_prefix('\u{feff}').unwrap_or(file);
     let mut found = Vec::new();
     let (mut begin, mut first_line, mut at) = (0, 1, 0);

@@ -22,6 +22,8 @@ mod workload;
 
 use std::sync::Arc;
 
+pub use self::document::{Document, split as documents};
+
 use mesh_core::name::{ObjectRef, is_dns_label, is_dns_name};
 
 use crate::{
@@ -107,7 +109,7 @@ impl Found {
         });
     }
 
-    fn document(&mut self, document: document::Document<'_>) {
+    fn document(&mut self, document: Document<'_>) {
         match tree::read(document.text, document.first_line) {
             Ok(None) => {}
             Ok(Some(node)) => self.root(&node),

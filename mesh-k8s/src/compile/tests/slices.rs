@@ -230,3 +230,26 @@ fn namespaces_are_meshed_by_their_label_or_their_pods() {
     assert_eq!(found, ["asked", "shop"]);
     assert!(compiled(&[pod("outside", false, &["10.0.0.1"])]).meshed.is_empty());
 }
+
+#[test]
+fn pods_on_a_hosts_network_that_are_to_have_a_proxy_are_reported() {
+    let check = |labelled: bool, wish: Option<&str>, is_reported: bool| {
+        let mut pod = pod("agent", false, &["10.0.0.9"]);
+        pod["spec"]["hostNetwork"] = true.into();
+        if let Some(wish) = wish {
+            pod["metadata"]["labels"]["meshctl.dev/inject"] = wish.into();
+        }
+        let labels = if labelled { json!({"meshctl.dev/inject": "enabled"}) } else { json!({}) };
+        let namespace =
+            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop", "labels": labels}});
+        let compiled = compiled(&[pod, namespace]);
+        let fields: Vec<&str> = compiled.problems.iter().map(|problem| problem.field.as_str()).collect();
+        let expected: &[&str] = if is_reported { &["spec.hostNetwork"] } else { &[] };
+        assert_eq!(fields, expected, "{labelled} {wish:?}");
+        assert!(compiled.problems.iter().all(|problem| !problem.refused));
+    };
+    check(true, None, true);
+    check(false, Some("enabled"), true);
+    check(true, Some("disabled"), false);
+    check(false, None, false);
+}
