@@ -9,6 +9,7 @@ use mesh_core::{
     name::is_dns_name,
     ports::{DEFAULT_CLUSTER_DOMAIN, DEFAULT_TRUST_DOMAIN},
 };
+use mesh_k8s::inject::Server;
 
 use crate::out::units;
 
@@ -96,6 +97,10 @@ pub(crate) enum Command {
     Stat(StatArgs),
     /// Show who calls whom.
     Edges(EdgesArgs),
+    /// Put a proxy into the pods of Kubernetes YAML, as the controller's webhook does.
+    Inject(Box<InjectArgs>),
+    /// Take it out again.
+    Uninject(UninjectArgs),
     /// Try the whole mesh on this machine, without root.
     Demo(crate::demo::DemoArgs),
     /// Print a completion script for a shell.
@@ -250,6 +255,66 @@ pub(crate) struct Scope {
     /// Show again every two seconds, until Ctrl-C.
     #[arg(long, short)]
     pub(crate) watch: bool,
+}
+
+/// Flags of `meshctl inject`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Changes Pods, Deployments, DaemonSets, StatefulSets, ReplicaSets, Jobs, CronJobs
+and Lists of them; everything else, and the order, stays. Nothing is written if
+anything is refused. docs/injection.md has the annotations.
+
+Examples:
+  meshctl inject -f app.yaml | kubectl apply -f -
+  kubectl get deploy web -o yaml | meshctl inject -f - | kubectl apply -f -
+  meshctl inject -f app.yaml --config inject.yaml --server-version 1.28")]
+pub(crate) struct InjectArgs {
+    /// YAML file; - for standard input. Can be repeated.
+    #[arg(long, short, value_name = "FILE", required = true)]
+    pub(crate) file: Vec<PathBuf>,
+    /// Defaults of injection: what stands in the ConfigMap mesh-config under inject.yaml.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Image of the proxy.
+    #[arg(long, value_name = "IMAGE")]
+    pub(crate) proxy_image: Option<String>,
+    /// Where proxies find the controller.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) controller: Option<String>,
+    /// What proxies log.
+    #[arg(long, value_name = "LEVEL")]
+    pub(crate) proxy_log_level: Option<String>,
+    /// Trust domain of the mesh.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) trust_domain: Option<String>,
+    /// Whether proxies are native sidecars; auto: where the cluster has them.
+    #[arg(long, value_enum, value_name = "WHETHER")]
+    pub(crate) native_sidecars: Option<NativeSidecars>,
+    /// Version of the cluster, as in 1.28 [default: a recent one].
+    #[arg(long, value_name = "VERSION", value_parser = crate::cmd::inject::server_version)]
+    pub(crate) server_version: Option<Server>,
+}
+
+/// Whether proxies are native sidecars.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum NativeSidecars {
+    /// Where the cluster has them.
+    Auto,
+    /// Always.
+    True,
+    /// Never.
+    False,
+}
+
+/// Flags of `meshctl uninject`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  kubectl get deploy web -o yaml | meshctl uninject -f - | kubectl apply -f -"
+)]
+pub(crate) struct UninjectArgs {
+    /// YAML file; - for standard input. Can be repeated.
+    #[arg(long, short, value_name = "FILE", required = true)]
+    pub(crate) file: Vec<PathBuf>,
 }
 
 /// Flags of `meshctl completion`.

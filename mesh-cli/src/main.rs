@@ -73,6 +73,8 @@ async fn run(cli: Cli, out: &mut Out) -> anyhow::Result<Exit> {
         Command::Inspect(args) => cmd::inspect::run(&ctx()?, &args, out).await,
         Command::Stat(args) => cmd::stat::run(&ctx()?, &args, out).await,
         Command::Edges(args) => cmd::edges::run(&ctx()?, &args, out).await,
+        Command::Inject(args) => cmd::inject::inject(&args, out),
+        Command::Uninject(args) => cmd::inject::uninject(&args, out),
         Command::Demo(args) => demo::run(args, out).await,
         Command::Completion(args) => cmd::completion::run(&args, out),
         Command::Version(args) => cmd::version::run(&ctx()?, &args, out).await,

@@ -3,6 +3,7 @@
 pub(crate) mod check;
 pub(crate) mod completion;
 pub(crate) mod edges;
+pub(crate) mod inject;
 pub(crate) mod inspect;
 mod names;
 pub(crate) mod stat;

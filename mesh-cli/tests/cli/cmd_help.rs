@@ -3,7 +3,7 @@
 use crate::support::run;
 
 #[track_caller]
-fn shows(args: &[&str], expected: &str) {
+pub(crate) fn shows(args: &[&str], expected: &str) {
     let dir = tempfile::tempdir().unwrap();
     let output = run(dir.path(), args);
     let text = String::from_utf8(output.stdout).unwrap();
@@ -27,6 +27,8 @@ Commands:
   inspect     Show what the mesh thinks of one workload, Service or service account
   stat        Show traffic per Service, workload or service account
   edges       Show who calls whom
+  inject      Put a proxy into the pods of Kubernetes YAML, as the controller's webhook does
+  uninject    Take it out again
   demo        Try the whole mesh on this machine, without root
   completion  Print a completion script for a shell
   version     Print the versions of meshctl and of the controller

@@ -6,6 +6,7 @@ mod cmd_check;
 mod cmd_edges;
 mod cmd_errors;
 mod cmd_help;
+mod cmd_inject;
 mod cmd_inspect;
 mod cmd_stat;
 mod cmd_status;
