@@ -11,6 +11,9 @@ use mesh_core::{
 };
 use mesh_k8s::inject::Server;
 
+mod cluster;
+
+pub(crate) use self::cluster::{InstallArgs, UninstallArgs, UpgradeArgs};
 use crate::out::units;
 
 const AFTER_HELP: &str = "\
@@ -19,6 +22,7 @@ Examples:
   meshctl check                     Is anything wrong?
   meshctl edges                     Who calls whom, how well, and is it encrypted?
   meshctl inspect workload cart     What does the mesh think of it?
+  meshctl install                   Put it into the cluster of the current context
 
 Exit codes: 0 all is well; 1 what was checked is not well; 2 wrong usage, or it cannot be told.";
 
@@ -33,6 +37,8 @@ pub(crate) struct Cli {
     pub(crate) help: Option<bool>,
     #[command(flatten)]
     pub(crate) connect: Connect,
+    #[command(flatten)]
+    pub(crate) place: Where,
     #[command(flatten)]
     pub(crate) output: Output,
     #[command(subcommand)]
@@ -55,6 +61,18 @@ pub(crate) struct Connect {
     /// How long to wait for each answer.
     #[arg(long, global = true, default_value = "5s", value_parser = units::parse_duration, value_name = "TIME")]
     pub(crate) timeout: Duration,
+}
+
+/// Which Kubernetes cluster.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Cluster")]
+pub(crate) struct Where {
+    /// File that says how to reach clusters [default: KUBECONFIG, else ~/.kube/config].
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// Which of its contexts [default: the current one].
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) context: Option<String>,
 }
 
 /// How to answer.
@@ -101,6 +119,12 @@ pub(crate) enum Command {
     Inject(Box<InjectArgs>),
     /// Take it out again.
     Uninject(UninjectArgs),
+    /// Put the mesh into a Kubernetes cluster, and wait until it is ready.
+    Install(InstallArgs),
+    /// Bring the mesh in a cluster to this meshctl's version, and back if that fails.
+    Upgrade(UpgradeArgs),
+    /// Take the mesh out of a cluster, without a trace.
+    Uninstall(UninstallArgs),
     /// Try the whole mesh on this machine, without root.
     Demo(crate::demo::DemoArgs),
     /// Print a completion script for a shell.

@@ -3,10 +3,13 @@
 //! [`cli`] is what was typed, [`ctx`] what it means, [`cmd`] one file per command, [`out`] the only place that writes.
 
 mod admin;
+mod chart;
 mod cli;
+mod cluster;
 mod cmd;
 mod ctx;
 mod demo;
+mod install;
 mod nearest;
 mod out;
 mod traffic;
@@ -75,6 +78,9 @@ async fn run(cli: Cli, out: &mut Out) -> anyhow::Result<Exit> {
         Command::Edges(args) => cmd::edges::run(&ctx()?, &args, out).await,
         Command::Inject(args) => cmd::inject::inject(&args, out),
         Command::Uninject(args) => cmd::inject::uninject(&args, out),
+        Command::Install(args) => cmd::install::run(&cli.place, cli.connect.timeout, &args, out).await,
+        Command::Upgrade(args) => cmd::upgrade::run(&cli.place, cli.connect.timeout, &args, out).await,
+        Command::Uninstall(args) => cmd::uninstall::run(&cli.place, cli.connect.timeout, &args, out).await,
         Command::Demo(args) => demo::run(args, out).await,
         Command::Completion(args) => cmd::completion::run(&args, out),
         Command::Version(args) => cmd::version::run(&ctx()?, &args, out).await,

@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask test`, `demo`, `tidy`, `fuzz`, `bench`, `scale`, `soak`, `h2spec`, `lab`, `image`.
+//! The project's own commands: `cargo xtask test`, `demo`, `tidy`, `fuzz`, `bench`, `scale`, `soak`, `h2spec`, `helm`, `lab`, `image`.
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -9,6 +9,7 @@ mod bench;
 mod demo;
 mod fuzz;
 mod h2spec;
+mod helm;
 mod image;
 mod lab;
 mod page;
@@ -43,6 +44,8 @@ enum Command {
     Fuzz(fuzz::Args),
     /// Run h2spec against a server alone and behind both sidecars (needs Go).
     H2spec,
+    /// Build Helm, with which the chart is compared (needs Go).
+    Helm,
     /// Measure CPU, latency and memory of two sidecars, against others and against a bare pair.
     Bench(bench::Args),
     /// Measure the memory of thousands of idle connections.
@@ -62,6 +65,7 @@ fn main() -> ExitCode {
         Command::Tidy => tidy::run(),
         Command::Fuzz(args) => fuzz::run(&args),
         Command::H2spec => h2spec::run(),
+        Command::Helm => helm::run(),
         Command::Bench(args) => bench::run(&args),
         Command::Scale(args) => scale::run(&args),
         Command::Soak(args) => soak::run(&args),

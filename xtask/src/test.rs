@@ -1,12 +1,13 @@
 //! `cargo xtask test`: everything that must hold, in one command.
 
 use std::io::{BufRead as _, BufReader};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
 use crate::stages::Stages;
-use crate::{fuzz, lab, soak, tidy, workspace};
+use crate::{fuzz, helm, lab, soak, tidy, workspace};
 
 /// How long each fuzz target is run.
 const FUZZ_SECONDS: u32 = 1;
@@ -62,7 +63,16 @@ fn run_stages(args: &Args, stages: &mut Stages) -> Result<Counts> {
     }
     let build = ["build", "--workspace", "--bins", "--locked"];
     stages.run("binaries", || workspace::status(&mut workspace::cargo(build)))?;
-    let counts = stages.run("tests", || cargo_test(args))?;
+    // Without Go it has been left out already.
+    let helm = if workspace::on_path("go") { stages.run("helm", helm::build) } else { helm::place() };
+    let helm = match helm {
+        Err(error) if !args.ci => {
+            stages.leave_out(format!("the chart against Helm: {error:#}"));
+            None
+        }
+        other => Some(other?),
+    };
+    let counts = stages.run("tests", || cargo_test(args, helm.as_deref()))?;
     if counts.passed == 0 {
         bail!("no test ran: does anything match `{}`?", args.args.join(" "));
     }
@@ -90,7 +100,7 @@ fn missing_means() -> Vec<String> {
         missing.push("tests in network namespaces: this kernel or container refuses `unshare -n`".to_owned());
     }
     for (program, package) in
-        [("ip", "iproute2"), ("nft", "nftables"), ("openssl", "openssl"), ("c++", "g++")]
+        [("ip", "iproute2"), ("nft", "nftables"), ("openssl", "openssl"), ("c++", "g++"), ("go", "golang-go")]
     {
         if !workspace::on_path(program) {
             missing.push(format!("tests that need `{program}`: install the package {package}"));
@@ -135,12 +145,15 @@ impl Counts {
 }
 
 /// Runs the tests, passing on what they print and adding up their results.
-fn cargo_test(args: &Args) -> Result<Counts> {
+fn cargo_test(args: &Args, helm: Option<&Path>) -> Result<Counts> {
     let mut command = workspace::cargo(["test", "--locked", "--no-fail-fast"]);
     if !args.args.iter().any(|arg| arg == "-p" || arg == "--package") {
         command.arg("--workspace");
     }
     command.args(&args.args);
+    if let Some(helm) = helm {
+        command.env("MESH_HELM", helm);
+    }
     if args.ci {
         // Tests that cannot run leave themselves out loudly; with this they fail.
         command.env("CI", "true");

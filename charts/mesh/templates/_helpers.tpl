@@ -35,7 +35,9 @@ controller: {{ printf "mesh-controller.%s.svc.%s:15010" .Release.Namespace .Valu
 trustDomain: {{ .Values.trustDomain | quote }}
 clusterDomain: {{ .Values.clusterDomain | quote }}
 cni: {{ .Values.proxy.cni }}
-resources: {{ toJson .Values.proxy.resources }}
+{{- with .Values.proxy.resources }}
+resources: {{ toJson . }}
+{{- end }}
 skipOutboundPorts: {{ toJson .Values.proxy.skipOutboundPorts }}
 skipInboundPorts: {{ toJson .Values.proxy.skipInboundPorts }}
 skipOutboundCidrs: {{ toJson .Values.proxy.skipOutboundCidrs }}

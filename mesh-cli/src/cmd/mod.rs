@@ -5,9 +5,12 @@ pub(crate) mod completion;
 pub(crate) mod edges;
 pub(crate) mod inject;
 pub(crate) mod inspect;
+pub(crate) mod install;
 mod names;
 pub(crate) mod stat;
 pub(crate) mod status;
+pub(crate) mod uninstall;
+pub(crate) mod upgrade;
 pub(crate) mod version;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

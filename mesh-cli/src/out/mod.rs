@@ -81,6 +81,11 @@ impl Out {
         self.format == Format::Table
     }
 
+    /// True when YAML was asked for.
+    pub(crate) fn is_yaml(&self) -> bool {
+        self.format == Format::Yaml
+    }
+
     /// True when stdout is a terminal.
     pub(crate) fn is_terminal(&self) -> bool {
         self.terminal
@@ -193,6 +198,12 @@ impl Out {
         if self.hints && !self.quiet && self.is_table() {
             complain(&paint(self.color_stderr, Tone::Dim, &format!("\nTry: {text}")));
         }
+    }
+
+    /// Says on stderr, in several lines, that what was asked for did not come about.
+    pub(crate) fn failure(&self, text: &str) {
+        let lines: Vec<String> = text.lines().map(table::plain).collect();
+        complain(&format!("{} {}", paint(self.color_stderr, Tone::Bad, "error:"), lines.join("\n")));
     }
 
     /// Says what went wrong, on stderr: the error, its causes, and last the remedy if there is one.

@@ -2,13 +2,35 @@
 
 use crate::support::run;
 
+/// Flags of all commands: they stand in full in the first test.
+const COMMON: &str = "\
+Controller:
+      --data-dir <DIR>          Data directory of a controller on this machine [default:
+                                ~/.local/state/mesh] [env: MESH_DATA_DIR]
+      --view <IP:PORT>          Address of the view API, instead of what the data directory says
+                                [env: MESH_VIEW]
+      --view-token-file <FILE>  File that holds the view API's token [default: view-token in the
+                                data directory] [env: MESH_VIEW_TOKEN_FILE]
+      --timeout <TIME>          How long to wait for each answer [default: 5s]
+
+Cluster:
+      --kubeconfig <FILE>  File that says how to reach clusters [default: KUBECONFIG, else
+                           ~/.kube/config]
+      --context <NAME>     Which of its contexts [default: the current one]
+
+Output:
+  -o, --output <FORM>  Form of the answer [default: table] [possible values: table, json, yaml]
+  -q, --quiet          Only what was asked for: no hints, no remarks
+  -v, --verbose        Say more
+";
+
 #[track_caller]
 pub(crate) fn shows(args: &[&str], expected: &str) {
     let dir = tempfile::tempdir().unwrap();
     let output = run(dir.path(), args);
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(0));
-    let expected = expected.strip_prefix('\n').unwrap_or(expected);
+    let expected = expected.strip_prefix('\n').unwrap_or(expected).replace("{COMMON}", COMMON);
     assert!(text == expected, "--- got\n{text}\n--- wanted\n{expected}\n---");
 }
 
@@ -29,6 +51,9 @@ Commands:
   edges       Show who calls whom
   inject      Put a proxy into the pods of Kubernetes YAML, as the controller's webhook does
   uninject    Take it out again
+  install     Put the mesh into a Kubernetes cluster, and wait until it is ready
+  upgrade     Bring the mesh in a cluster to this meshctl's version, and back if that fails
+  uninstall   Take the mesh out of a cluster, without a trace
   demo        Try the whole mesh on this machine, without root
   completion  Print a completion script for a shell
   version     Print the versions of meshctl and of the controller
@@ -46,6 +71,11 @@ Controller:
                                 data directory] [env: MESH_VIEW_TOKEN_FILE]
       --timeout <TIME>          How long to wait for each answer [default: 5s]
 
+Cluster:
+      --kubeconfig <FILE>  File that says how to reach clusters [default: KUBECONFIG, else
+                           ~/.kube/config]
+      --context <NAME>     Which of its contexts [default: the current one]
+
 Output:
   -o, --output <FORM>  Form of the answer [default: table] [possible values: table, json, yaml]
   -q, --quiet          Only what was asked for: no hints, no remarks
@@ -56,6 +86,7 @@ Examples:
   meshctl check                     Is anything wrong?
   meshctl edges                     Who calls whom, how well, and is it encrypted?
   meshctl inspect workload cart     What does the mesh think of it?
+  meshctl install                   Put it into the cluster of the current context
 
 Exit codes: 0 all is well; 1 what was checked is not well; 2 wrong usage, or it cannot be told.
 "#,
@@ -79,20 +110,7 @@ Options:
       --cluster-domain <NAME>  DNS domain after `svc` in the names of its Services [default:
                                cluster.local]
 
-Controller:
-      --data-dir <DIR>          Data directory of a controller on this machine [default:
-                                ~/.local/state/mesh] [env: MESH_DATA_DIR]
-      --view <IP:PORT>          Address of the view API, instead of what the data directory says
-                                [env: MESH_VIEW]
-      --view-token-file <FILE>  File that holds the view API's token [default: view-token in the
-                                data directory] [env: MESH_VIEW_TOKEN_FILE]
-      --timeout <TIME>          How long to wait for each answer [default: 5s]
-
-Output:
-  -o, --output <FORM>  Form of the answer [default: table] [possible values: table, json, yaml]
-  -q, --quiet          Only what was asked for: no hints, no remarks
-  -v, --verbose        Say more
-
+{COMMON}
 Examples:
   meshctl check                     The running mesh
   meshctl check --source ./mesh     Only the YAML in a directory; needs no controller
@@ -115,20 +133,7 @@ Usage: meshctl status [OPTIONS]
 Options:
   -h, --help  Print help
 
-Controller:
-      --data-dir <DIR>          Data directory of a controller on this machine [default:
-                                ~/.local/state/mesh] [env: MESH_DATA_DIR]
-      --view <IP:PORT>          Address of the view API, instead of what the data directory says
-                                [env: MESH_VIEW]
-      --view-token-file <FILE>  File that holds the view API's token [default: view-token in the
-                                data directory] [env: MESH_VIEW_TOKEN_FILE]
-      --timeout <TIME>          How long to wait for each answer [default: 5s]
-
-Output:
-  -o, --output <FORM>  Form of the answer [default: table] [possible values: table, json, yaml]
-  -q, --quiet          Only what was asked for: no hints, no remarks
-  -v, --verbose        Say more
-
+{COMMON}
 Example:
   meshctl status -o json
 "#,
@@ -153,20 +158,7 @@ Options:
   -n, --namespace <NAMESPACE>  Its namespace; needed only when the name exists in several
       --window <TIME>          How far back to look for its calls [default: 30s]
 
-Controller:
-      --data-dir <DIR>          Data directory of a controller on this machine [default:
-                                ~/.local/state/mesh] [env: MESH_DATA_DIR]
-      --view <IP:PORT>          Address of the view API, instead of what the data directory says
-                                [env: MESH_VIEW]
-      --view-token-file <FILE>  File that holds the view API's token [default: view-token in the
-                                data directory] [env: MESH_VIEW_TOKEN_FILE]
-      --timeout <TIME>          How long to wait for each answer [default: 5s]
-
-Output:
-  -o, --output <FORM>  Form of the answer [default: table] [possible values: table, json, yaml]
-  -q, --quiet          Only what was asked for: no hints, no remarks
-  -v, --verbose        Say more
-
+{COMMON}
 Short forms: wl, svc, sa.
 
 Examples:
@@ -198,20 +190,7 @@ Options:
                                proxies' start [default: 30s]
   -w, --watch                  Show again every two seconds, until Ctrl-C
 
-Controller:
-      --data-dir <DIR>          Data directory of a controller on this machine [default:
-                                ~/.local/state/mesh] [env: MESH_DATA_DIR]
-      --view <IP:PORT>          Address of the view API, instead of what the data directory says
-                                [env: MESH_VIEW]
-      --view-token-file <FILE>  File that holds the view API's token [default: view-token in the
-                                data directory] [env: MESH_VIEW_TOKEN_FILE]
-      --timeout <TIME>          How long to wait for each answer [default: 5s]
-
-Output:
-  -o, --output <FORM>  Form of the answer [default: table] [possible values: table, json, yaml]
-  -q, --quiet          Only what was asked for: no hints, no remarks
-  -v, --verbose        Say more
-
+{COMMON}
 A call to a Service that is split counts for the Service that was called and for
 the one that took it.
 
@@ -244,20 +223,7 @@ Options:
                                proxies' start [default: 30s]
   -w, --watch                  Show again every two seconds, until Ctrl-C
 
-Controller:
-      --data-dir <DIR>          Data directory of a controller on this machine [default:
-                                ~/.local/state/mesh] [env: MESH_DATA_DIR]
-      --view <IP:PORT>          Address of the view API, instead of what the data directory says
-                                [env: MESH_VIEW]
-      --view-token-file <FILE>  File that holds the view API's token [default: view-token in the
-                                data directory] [env: MESH_VIEW_TOKEN_FILE]
-      --timeout <TIME>          How long to wait for each answer [default: 5s]
-
-Output:
-  -o, --output <FORM>  Form of the answer [default: table] [possible values: table, json, yaml]
-  -q, --quiet          Only what was asked for: no hints, no remarks
-  -v, --verbose        Say more
-
+{COMMON}
 SECURED: yes = mesh TLS, and both proxies say so
          caller, callee = mesh TLS; so far only that side's proxy has reported
          no = plaintext
@@ -291,20 +257,7 @@ Options:
       --transparent      Every workload in a network namespace of its own, its connections led
                          through its sidecar by `mesh-proxy init`. Needs root, or user namespaces
 
-Controller:
-      --data-dir <DIR>          Data directory of a controller on this machine [default:
-                                ~/.local/state/mesh] [env: MESH_DATA_DIR]
-      --view <IP:PORT>          Address of the view API, instead of what the data directory says
-                                [env: MESH_VIEW]
-      --view-token-file <FILE>  File that holds the view API's token [default: view-token in the
-                                data directory] [env: MESH_VIEW_TOKEN_FILE]
-      --timeout <TIME>          How long to wait for each answer [default: 5s]
-
-Output:
-  -o, --output <FORM>  Form of the answer [default: table] [possible values: table, json, yaml]
-  -q, --quiet          Only what was asked for: no hints, no remarks
-  -v, --verbose        Say more
-
+{COMMON}
 Starts mesh-controller, and a mesh-proxy beside every service of a small shop, on loopback addresses
 of their own.
 Ctrl-C ends all of it and leaves nothing behind.
@@ -335,20 +288,7 @@ Arguments:
 Options:
   -h, --help  Print help
 
-Controller:
-      --data-dir <DIR>          Data directory of a controller on this machine [default:
-                                ~/.local/state/mesh] [env: MESH_DATA_DIR]
-      --view <IP:PORT>          Address of the view API, instead of what the data directory says
-                                [env: MESH_VIEW]
-      --view-token-file <FILE>  File that holds the view API's token [default: view-token in the
-                                data directory] [env: MESH_VIEW_TOKEN_FILE]
-      --timeout <TIME>          How long to wait for each answer [default: 5s]
-
-Output:
-  -o, --output <FORM>  Form of the answer [default: table] [possible values: table, json, yaml]
-  -q, --quiet          Only what was asked for: no hints, no remarks
-  -v, --verbose        Say more
-
+{COMMON}
 Examples:
   source <(meshctl completion bash)
   meshctl completion zsh > "${fpath[1]}/_meshctl"
@@ -370,20 +310,7 @@ Options:
       --client  Only meshctl's own: do not ask the controller
   -h, --help    Print help
 
-Controller:
-      --data-dir <DIR>          Data directory of a controller on this machine [default:
-                                ~/.local/state/mesh] [env: MESH_DATA_DIR]
-      --view <IP:PORT>          Address of the view API, instead of what the data directory says
-                                [env: MESH_VIEW]
-      --view-token-file <FILE>  File that holds the view API's token [default: view-token in the
-                                data directory] [env: MESH_VIEW_TOKEN_FILE]
-      --timeout <TIME>          How long to wait for each answer [default: 5s]
-
-Output:
-  -o, --output <FORM>  Form of the answer [default: table] [possible values: table, json, yaml]
-  -q, --quiet          Only what was asked for: no hints, no remarks
-  -v, --verbose        Say more
-
+{COMMON}
 Examples:
   meshctl version
   meshctl version --client -o json

@@ -102,7 +102,7 @@ fn bash_reads_the_completion_script() {
     let dir = tempfile::tempdir().unwrap();
     let script = dir.path().join("meshctl.bash");
     std::fs::write(&script, run(dir.path(), &["completion", "bash"]).stdout).unwrap();
-    let ask = "source \"$1\"; COMP_WORDS=(meshctl ins); COMP_CWORD=1; _meshctl meshctl ins meshctl; echo \"${COMPREPLY[*]}\"";
+    let ask = "source \"$1\"; COMP_WORDS=(meshctl insp); COMP_CWORD=1; _meshctl meshctl insp meshctl; echo \"${COMPREPLY[*]}\"";
     let output = std::process::Command::new("bash").args(["-c", ask, "bash"]).arg(&script).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "inspect", "{output:?}");
 }

@@ -8,6 +8,7 @@ mod cmd_errors;
 mod cmd_help;
 mod cmd_inject;
 mod cmd_inspect;
+mod cmd_install;
 mod cmd_stat;
 mod cmd_status;
 mod shop;

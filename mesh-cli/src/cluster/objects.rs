@@ -1,0 +1,180 @@
+//! Objects as they are: read, applied server-side, deleted.
+
+use kube::{
+    Api,
+    api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams},
+    core::GroupVersionKind,
+};
+use serde_json::Value;
+
+use super::{Cluster, ClusterError, is_absent, refused};
+
+/// Who manages the fields that are applied.
+pub(crate) const MANAGER: &str = "meshctl";
+
+/// Kinds that the chart makes, with their names in URLs, and whether they lie in namespaces.
+const KINDS: [(&str, &str, bool); 19] = [
+    ("Namespace", "namespaces", false),
+    ("CustomResourceDefinition", "customresourcedefinitions", false),
+    ("ServiceAccount", "serviceaccounts", true),
+    ("ClusterRole", "clusterroles", false),
+    ("ClusterRoleBinding", "clusterrolebindings", false),
+    ("Role", "roles", true),
+    ("RoleBinding", "rolebindings", true),
+    ("ConfigMap", "configmaps", true),
+    ("Service", "services", true),
+    ("NetworkPolicy", "networkpolicies", true),
+    ("PodDisruptionBudget", "poddisruptionbudgets", true),
+    ("Deployment", "deployments", true),
+    ("ServiceMonitor", "servicemonitors", true),
+    ("PodMonitor", "podmonitors", true),
+    ("MutatingWebhookConfiguration", "mutatingwebhookconfigurations", false),
+    ("ValidatingWebhookConfiguration", "validatingwebhookconfigurations", false),
+    // Not of the chart: the controller's pods, and what it makes.
+    ("Pod", "pods", true),
+    ("Secret", "secrets", true),
+    ("Lease", "leases", true),
+];
+
+/// Which object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Id {
+    pub(crate) api_version: String,
+    pub(crate) kind: String,
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+}
+
+/// What applying an object did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    Created,
+    Changed,
+    Unchanged,
+}
+
+impl Id {
+    /// Of an object as it is applied.
+    pub(crate) fn of(object: &Value) -> Self {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        Self {
+            api_version: text(&object["apiVersion"]),
+            kind: text(&object["kind"]),
+            namespace: text(&object["metadata"]["namespace"]),
+            name: text(&object["metadata"]["name"]),
+        }
+    }
+
+    /// Its group and its name in URLs; None for kinds that are not known here.
+    pub(crate) fn resource(&self) -> Option<(String, &'static str)> {
+        let (_, plural, _) = KINDS.iter().find(|(kind, ..)| *kind == self.kind)?;
+        let group = self.api_version.rsplit_once('/').map_or("", |(group, _)| group);
+        Some((group.to_owned(), *plural))
+    }
+
+    fn api(&self, cluster: &Cluster) -> Result<Api<DynamicObject>, ClusterError> {
+        let odd = |reason: &str| ClusterError::Odd { what: self.to_string(), reason: reason.to_owned() };
+        let (_, plural, namespaced) = KINDS
+            .iter()
+            .find(|(kind, ..)| *kind == self.kind)
+            .ok_or_else(|| odd("meshctl does not know this kind"))?;
+        let (group, version) = self.api_version.rsplit_once('/').unwrap_or(("", &self.api_version));
+        let kind = GroupVersionKind::gvk(group, version, &self.kind);
+        let resource = ApiResource::from_gvk_with_plural(&kind, plural);
+        let client = cluster.client.clone();
+        Ok(if *namespaced {
+            Api::namespaced_with(client, &self.namespace, &resource)
+        } else {
+            Api::all_with(client, &resource)
+        })
+    }
+
+    /// Reads it; None: it is not there.
+    pub(crate) async fn read(&self, cluster: &Cluster) -> Result<Option<Value>, ClusterError> {
+        match self.api(cluster)?.get_opt(&self.name).await {
+            Ok(found) => found.map(|object| json(self, &object)).transpose(),
+            Err(error) if is_absent(&error) => Ok(None),
+            Err(error) => Err(refused(format!("reading {self}"), &error)),
+        }
+    }
+
+    /// Deletes it; false: it was not there.
+    pub(crate) async fn delete(&self, cluster: &Cluster) -> Result<bool, ClusterError> {
+        match self.api(cluster)?.delete(&self.name, &DeleteParams::background()).await {
+            Ok(_) => Ok(true),
+            Err(error) if is_absent(&error) => Ok(false),
+            Err(error) => Err(refused(format!("deleting {self}"), &error)),
+        }
+    }
+}
+
+impl std::fmt::Display for Id {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.namespace.as_str() {
+            "" => write!(f, "{} {}", self.kind, self.name),
+            namespace => write!(f, "{} {namespace}/{}", self.kind, self.name),
+        }
+    }
+}
+
+/// Applies an object, or only asks what that would do.
+///
+/// # Errors
+/// When the API server refuses it.
+pub(crate) async fn apply(cluster: &Cluster, object: &Value, dry_run: bool) -> Result<Change, ClusterError> {
+    let id = Id::of(object);
+    let before = id.read(cluster).await?;
+    let params = PatchParams { dry_run, ..PatchParams::apply(MANAGER).force() };
+    let after = id.api(cluster)?.patch(&id.name, &params, &Patch::Apply(object)).await;
+    let after = after.map_err(|error| refused(format!("applying {id}"), &error))?;
+    let Some(before) = before else { return Ok(Change::Created) };
+    let same = essence(before) == essence(json(&id, &after)?);
+    Ok(if same { Change::Unchanged } else { Change::Changed })
+}
+
+/// Objects of a kind by their labels, in all namespaces.
+pub(crate) async fn labelled(
+    cluster: &Cluster,
+    api_version: &str,
+    kind: &str,
+    labels: &str,
+) -> Result<Vec<Id>, ClusterError> {
+    let id = Id {
+        api_version: api_version.to_owned(),
+        kind: kind.to_owned(),
+        namespace: String::new(),
+        name: String::new(),
+    };
+    let (group, version) = api_version.rsplit_once('/').unwrap_or(("", api_version));
+    let plural = id.resource().map_or("", |(_, plural)| plural);
+    let resource = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), plural);
+    let api: Api<DynamicObject> = Api::all_with(cluster.client.clone(), &resource);
+    let found = match api.list(&ListParams::default().labels(labels)).await {
+        Ok(found) => found.items,
+        Err(error) if is_absent(&error) => Vec::new(),
+        Err(error) => return Err(refused(format!("listing {plural}"), &error)),
+    };
+    let of = |object: DynamicObject| Id {
+        namespace: object.metadata.namespace.unwrap_or_default(),
+        name: object.metadata.name.unwrap_or_default(),
+        ..id.clone()
+    };
+    Ok(found.into_iter().map(of).collect())
+}
+
+fn json(id: &Id, object: &DynamicObject) -> Result<Value, ClusterError> {
+    let odd =
+        |error: serde_json::Error| ClusterError::Odd { what: id.to_string(), reason: error.to_string() };
+    serde_json::to_value(object).map_err(odd)
+}
+
+/// An object without what changes by itself.
+fn essence(mut object: Value) -> Value {
+    if let Some(fields) = object.as_object_mut() {
+        fields.remove("status");
+    }
+    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.retain(|name, _| matches!(name.as_str(), "name" | "namespace" | "labels" | "annotations"));
+    }
+    object
+}

@@ -1,0 +1,139 @@
+//! `meshctl install`: the mesh's control plane, put into a cluster.
+
+use serde_json::{Value, json};
+
+use super::version::VERSION;
+use crate::{
+    Exit,
+    chart::{self, values},
+    cli::{InstallArgs, Where},
+    cluster::{
+        Cluster, ClusterError,
+        objects::{Change, Id},
+        preflight,
+    },
+    install::{InstallError, release::Release, steps},
+    out::{Out, table, units},
+};
+
+/// What is left as it is when the controller does not come up.
+const REST: &str = "what was applied stays: mend that and run the same command again, or take it away with `meshctl uninstall`";
+
+/// Installs, or completes or changes what is installed.
+///
+/// # Errors
+/// When values cannot be used, or the cluster cannot be asked.
+pub(crate) async fn run(
+    place: &Where,
+    timeout: std::time::Duration,
+    args: &InstallArgs,
+    out: &Out,
+) -> anyhow::Result<Exit> {
+    let overlay = args.values.wanted().overlay(base())?;
+    if !out.is_table() {
+        print(&rendered(overlay)?, out)?;
+        return Ok(Exit::Ok);
+    }
+    // Refused before anybody is asked.
+    let mut objects = rendered(overlay.clone())?;
+    let cluster = connect(place, timeout, out).await?;
+    let result = async {
+        let earlier = Release::read(&cluster).await?;
+        let mut overlay = overlay;
+        if let Some(earlier) = &earlier {
+            if earlier.version != VERSION {
+                let what = format!("version {} is installed, and this is meshctl {VERSION}", earlier.version);
+                return Err(InstallError::obstacle(what, "use `meshctl upgrade`").into());
+            }
+            if args.values.wanted().is_empty() {
+                overlay = earlier.overlay.clone();
+                objects = rendered(overlay.clone())?;
+            }
+        }
+        let plan = examined(&cluster, &objects, args.beside_others).await?;
+        if args.dry_run {
+            show(&plan, &earlier.as_ref().map(|e| e.beyond(&objects)).unwrap_or_default(), out)?;
+            return Ok(Exit::Ok);
+        }
+        let started = std::time::Instant::now();
+        let taken = steps::take(&cluster, &objects, earlier.as_ref(), args.within, out).await;
+        taken.map_err(|error| steps::unfinished(error, REST))?;
+        Release::new(VERSION, overlay, &objects).write(&cluster).await?;
+        let seconds = started.elapsed().as_secs_f64();
+        out.line(&format!("the mesh {VERSION} is ready, after {seconds:.1} s"))?;
+        out.hint("kubectl label namespace NAME meshctl.dev/inject=enabled; new pods there get a sidecar");
+        Ok(Exit::Ok)
+    };
+    result.await.or_else(|error| crate::install::told(error, out))
+}
+
+/// What meshctl wants beside what is typed: nobody else makes the namespace.
+pub(super) fn base() -> Value {
+    json!({"namespace": {"create": true}})
+}
+
+/// The objects of these values.
+pub(super) fn rendered(overlay: Value) -> anyhow::Result<Vec<Value>> {
+    Ok(chart::render(&values::complete(overlay)?, "meshctl")?)
+}
+
+/// Connects, and says where to.
+pub(super) async fn connect(
+    place: &Where,
+    timeout: std::time::Duration,
+    out: &Out,
+) -> Result<Cluster, ClusterError> {
+    let cluster = Cluster::connect(place, timeout).await?;
+    let (major, minor) = cluster.version;
+    let context = table::plain(&cluster.context);
+    out.remark(&format!("cluster   {} (context {context}, Kubernetes {major}.{minor})", cluster.url));
+    Ok(cluster)
+}
+
+/// Sees that all can be applied, and what that would do.
+pub(super) async fn examined(
+    cluster: &Cluster,
+    objects: &[Value],
+    beside_others: bool,
+) -> anyhow::Result<Vec<(Id, Change)>> {
+    let obstacles = preflight::check(cluster, objects, beside_others).await?;
+    if !obstacles.is_empty() {
+        return Err(InstallError::Obstacles(obstacles).into());
+    }
+    let has_namespace = preflight::namespace().read(cluster).await?.is_some();
+    let plan = steps::plan(cluster, objects, has_namespace).await;
+    Ok(plan.map_err(InstallError::Refused)?)
+}
+
+/// Shows a plan.
+pub(super) fn show(plan: &[(Id, Change)], beyond: &[Id], out: &Out) -> anyhow::Result<()> {
+    let count = |wanted: Change| plan.iter().filter(|(_, change)| *change == wanted).count();
+    for (id, change) in plan {
+        match change {
+            Change::Created => out.line(&format!("create    {id}"))?,
+            Change::Changed => out.line(&format!("change    {id}"))?,
+            Change::Unchanged => out.detail(&format!("unchanged {id}")),
+        }
+    }
+    for id in beyond {
+        out.line(&format!("delete    {id}"))?;
+    }
+    out.line(&format!(
+        "{} to create, {} to change, {} to delete, {} as they are; nothing was changed",
+        units::count(count(Change::Created), "object", "objects"),
+        count(Change::Changed),
+        beyond.len(),
+        count(Change::Unchanged),
+    ))?;
+    Ok(())
+}
+
+fn print(objects: &[Value], out: &Out) -> anyhow::Result<()> {
+    if out.is_yaml() {
+        for object in steps::ordered(objects) {
+            out.document_in_series(object)?;
+        }
+        return Ok(());
+    }
+    out.document(&json!({"apiVersion": "v1", "kind": "List", "items": steps::ordered(objects)}))
+}
