@@ -119,20 +119,7 @@ Options:
                                    them [possible values: auto, true, false]
       --server-version <VERSION>   Version of the cluster, as in 1.28 [default: a recent one]
 
-Controller:
-      --data-dir <DIR>          Data directory of a controller on this machine [default:
-                                ~/.local/state/mesh] [env: MESH_DATA_DIR]
-      --view <IP:PORT>          Address of the view API, instead of what the data directory says
-                                [env: MESH_VIEW]
-      --view-token-file <FILE>  File that holds the view API's token [default: view-token in the
-                                data directory] [env: MESH_VIEW_TOKEN_FILE]
-      --timeout <TIME>          How long to wait for each answer [default: 5s]
-
-Output:
-  -o, --output <FORM>  Form of the answer [default: table] [possible values: table, json, yaml]
-  -q, --quiet          Only what was asked for: no hints, no remarks
-  -v, --verbose        Say more
-
+{COMMON}
 Changes Pods, Deployments, DaemonSets, StatefulSets, ReplicaSets, Jobs, CronJobs
 and Lists of them; everything else, and the order, stays. Nothing is written if
 anything is refused. docs/injection.md has the annotations.
@@ -158,20 +145,7 @@ Options:
   -f, --file <FILE>  YAML file; - for standard input. Can be repeated
   -h, --help         Print help
 
-Controller:
-      --data-dir <DIR>          Data directory of a controller on this machine [default:
-                                ~/.local/state/mesh] [env: MESH_DATA_DIR]
-      --view <IP:PORT>          Address of the view API, instead of what the data directory says
-                                [env: MESH_VIEW]
-      --view-token-file <FILE>  File that holds the view API's token [default: view-token in the
-                                data directory] [env: MESH_VIEW_TOKEN_FILE]
-      --timeout <TIME>          How long to wait for each answer [default: 5s]
-
-Output:
-  -o, --output <FORM>  Form of the answer [default: table] [possible values: table, json, yaml]
-  -q, --quiet          Only what was asked for: no hints, no remarks
-  -v, --verbose        Say more
-
+{COMMON}
 Example:
   kubectl get deploy web -o yaml | meshctl uninject -f - | kubectl apply -f -
 "#,
