@@ -38,6 +38,7 @@ pub(super) async fn follow(
     now: i64,
 ) -> Result<Option<IssuingKey>, CaError> {
     let place = place(secrets);
+    let mut is_renewed = false;
     for _ in 0..ATTEMPTS {
         let Some(held) = secrets.read(CA_SECRET).await? else {
             tracing::warn!(secret = place.whole, "it is gone; it is made anew of what is in memory");
@@ -48,20 +49,20 @@ pub(super) async fn follow(
             return Err(CaError::Exchanged(place.whole));
         }
         match root.issuer(pair(&held, &ISSUER).as_ref(), &place)? {
-            Some(issuer) if !root.is_due(&issuer, now) => {
+            Some(issuer) if is_renewed || !root.is_due(&issuer, now) => {
                 return Ok((issuer.certificate != current.certificate).then_some(issuer));
             }
-            _ => replace_issuer(secrets, held, root).await?,
+            _ => is_renewed = replace_issuer(secrets, held, root).await?,
         }
     }
     Err(CaError::Busy(place.whole))
 }
 
-/// Puts a new issuer there, unless another replica was faster; either way it is to be read again.
-async fn replace_issuer(secrets: &Secrets, held: Held, root: &Root) -> Result<(), CaError> {
+/// Puts a new issuer there. False: another replica was faster; either way it is to be read again.
+async fn replace_issuer(secrets: &Secrets, held: Held, root: &Root) -> Result<bool, CaError> {
     let issuer = root.new_issuer()?;
-    secrets.replace(held, &[(ISSUER.certificate, &issuer.certificate), (ISSUER.key, &issuer.key)]).await?;
-    Ok(())
+    let data = [(ISSUER.certificate, &*issuer.certificate), (ISSUER.key, &*issuer.key)];
+    Ok(secrets.replace(held, &data).await?)
 }
 
 async fn create(secrets: &Secrets, root: &Pair, issuer: &Pair) -> Result<bool, CaError> {

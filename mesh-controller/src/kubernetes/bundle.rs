@@ -21,7 +21,7 @@ use mesh_k8s::names::{TRUST_BUNDLE, TRUST_BUNDLE_KEY};
 use serde_json::json;
 use tokio::sync::watch;
 
-use super::{Cluster, ClusterError, MANAGED_BY, MANAGER, ask, told};
+use super::{Cluster, ClusterError, MANAGED_BY, MANAGER, WATCH, ask, told};
 use crate::publish::Snapshot;
 
 /// A ConfigMap is not written again sooner, whoever changes it.
@@ -108,7 +108,7 @@ impl Bundles {
     /// Keeps them as they should be, for as long as this replica leads.
     pub(super) async fn keep(&self, mut snapshots: watch::Receiver<Arc<Snapshot>>) {
         let api: Api<ConfigMap> = Api::all(self.client.clone());
-        let only = watcher::Config::default().fields(&format!("metadata.name={TRUST_BUNDLE}"));
+        let only = watcher::Config::default().fields(&format!("metadata.name={TRUST_BUNDLE}")).timeout(WATCH);
         let mut events = std::pin::pin!(watcher(api, only).default_backoff());
         let mut copies = Copies::default();
         loop {

@@ -4,9 +4,13 @@
 //! *Invariants:* no key of the authority is on a disk; every request ends within [`LIMIT`], whatever the API server does.
 
 mod bundle;
+#[cfg(test)]
+pub(crate) mod fake;
 mod lead;
 mod lease;
 mod secrets;
+#[cfg(test)]
+mod tests;
 mod tokens;
 mod webhooks;
 
@@ -24,7 +28,9 @@ use crate::config::InCluster;
 
 /// Longest wait for an answer of the API server.
 const LIMIT: Duration = Duration::from_secs(5);
-/// Longest silence in a watch: those of the source end before that, and others begin anew then.
+/// How long a watch lasts, in seconds: after that it is begun anew, so that a dead connection does not go unnoticed.
+pub(crate) const WATCH: u32 = 120;
+/// Longest silence in a watch, which ends before that.
 const SILENCE: Duration = Duration::from_secs(130);
 /// How long the API server may be away when the controller starts.
 const START: Duration = Duration::from_secs(60);

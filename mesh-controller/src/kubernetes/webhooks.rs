@@ -16,7 +16,7 @@ use mesh_k8s::names::{MUTATING_WEBHOOK, VALIDATING_WEBHOOK};
 use serde_json::{Value, json};
 use std::{pin::pin, time::Duration};
 
-use super::{ClusterError, MANAGER, ask, told};
+use super::{ClusterError, MANAGER, WATCH, ask, told};
 
 /// A configuration is not written again sooner, whoever changes it; and a write that failed is not tried sooner.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -34,7 +34,7 @@ async fn follow(client: &Client, kind: &'static str, name: &'static str, bundle:
     let gvk = GroupVersionKind::gvk("admissionregistration.k8s.io", "v1", kind);
     let resource = ApiResource::from_gvk(&gvk);
     let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
-    let only = watcher::Config::default().fields(&format!("metadata.name={name}"));
+    let only = watcher::Config::default().fields(&format!("metadata.name={name}")).timeout(WATCH);
     let mut events = pin!(watcher(api.clone(), only).default_backoff());
     let mut stale: Option<DynamicObject> = None;
     loop {

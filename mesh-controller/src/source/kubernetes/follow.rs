@@ -21,10 +21,11 @@ use super::{
     inbox::{Inbox, Standing},
     kinds::Followed,
 };
-use crate::{kubernetes::told, source::last_good::File};
+use crate::{
+    kubernetes::{WATCH, told},
+    source::last_good::File,
+};
 
-/// How long a watch lasts, in seconds: after that it is begun anew, so that a dead connection does not go unnoticed.
-const WATCH: u32 = 120;
 /// Objects that are listed at a time: what the server sends of them is larger than what is kept.
 const PAGE: u32 = 100;
 /// A watch that stood for so long was none that fails at once.

@@ -1,14 +1,11 @@
 //! An API server of our own in the place of the cluster's.
 
-mod fake;
-
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use serde_json::json;
 
-use self::fake::Fake;
 use super::{super::last_good::Outcome, follow::Pace, *};
-use crate::{metrics::Metrics, source::last_good::LastGood};
+use crate::{kubernetes::fake::Fake, metrics::Metrics, source::last_good::LastGood};
 
 const FAST: Pace = Pace {
     first: Duration::from_millis(5),

@@ -1,62 +1,43 @@
-//! The mesh's controller in the lab: what it says of the cluster's objects follows them, also when the API server is away.
+//! What the controller says of the cluster's objects follows them, also when the API server is away.
 
 use std::collections::BTreeSet;
-use std::ffi::OsStr;
-use std::fs::File;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
 
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
-use super::check::wait_for;
-use super::node::Node;
-use super::place::Lab;
-use super::process::Started;
-use super::{cluster, image, template};
+use super::super::check::wait_for;
+use super::super::place::Lab;
+use super::super::process::Started;
+use super::super::{cluster, image, template};
+use super::proxy::{self, Proxy};
+use super::{Controller, apply, apply_template, busybox, kubectl};
 use crate::workspace;
 
-/// A controller that runs, until this is dropped.
-struct Controller<'a> {
-    lab: &'a Lab,
-    node: Node<'a>,
-    programs: PathBuf,
-    child: Child,
-}
-
-impl Drop for Controller<'_> {
-    fn drop(&mut self) {
-        // It may have ended by itself, which the test has noticed.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// Runs the whole test in a cluster of one node.
+/// Objects that come, change and vanish, and an API server that is away.
 pub(super) fn check(lab: &Lab) -> Result<()> {
-    let build = ["build", "--locked", "-p", "mesh-controller", "-p", "mesh-cli"];
-    workspace::status(&mut workspace::cargo(build))?;
-    let objects = lab.folder().join("mesh.yaml");
-    template::write(&objects, include_str!("files/mesh.yaml"), &[("image", image::BUSYBOX)])?;
-    apply(lab, &objects)?;
-    let controller = Controller::start(lab)?;
+    apply_template(lab, "mesh.yaml", include_str!("../files/mesh.yaml"), &[("image", image::BUSYBOX)])?;
+    let controller = Controller::start(lab, 0)?;
     let meshed = "spiffe://cluster.local/ns/shop/sa/cart";
     controller.serves("both pods", &[("inside", meshed), ("outside", "null")])?;
     println!("a pod with a proxy has an identity, one without has none");
 
     custom_resources(&controller)?;
+    let token = proxy::token(lab, "shop", "cart", proxy::AUDIENCE, Some("inside"))?;
     // What is noted as its process only holds its namespaces.
     let mut kill = controller.node.inside(&busybox()?)?;
     workspace::output(kill.args(["killall", "-9", "kube-apiserver"]))?;
     wait_for("controller that notices", || Ok(controller.metrics()?.contains("{state=\"followed\"} 0\n")))?;
     controller.serves("both pods without the API server", &[("inside", meshed), ("outside", "null")])?;
     controller.protects("TrafficTarget shop/to-cart")?;
+    let proxy = Proxy::start(&controller, "shop/inside", (6, &token))?;
+    proxy.refused("the API server cannot be asked", "Unavailable")?;
     cluster::api_server(&mut Started::default(), &controller.node)?;
     wait_for("pod that is deleted", || {
         workspace::output(&mut lab.kubectl(["delete", "pod", "-n", "shop", "outside"])).map(|_| true)
     })?;
     controller.serves("the pod that is left", &[("inside", meshed)])?;
     controller.protects("TrafficTarget shop/to-cart")?;
+    proxy.certified(meshed, "")?;
     println!("the API server was away, and nothing was lost");
 
     kubectl(lab, &["delete", "crd", "traffictargets.access.smi-spec.io"])?;
@@ -70,9 +51,10 @@ pub(super) fn check(lab: &Lab) -> Result<()> {
 /// Kinds that are installed while the controller runs; and a bad object.
 fn custom_resources(controller: &Controller<'_>) -> Result<()> {
     let lab = controller.lab;
-    for (name, text) in
-        [("crd.yaml", include_str!("files/crd.yaml")), ("target.yaml", include_str!("files/target.yaml"))]
-    {
+    for (name, text) in [
+        ("crd.yaml", include_str!("../files/crd.yaml")),
+        ("target.yaml", include_str!("../files/target.yaml")),
+    ] {
         let file = lab.folder().join(name);
         template::write(&file, text, &[])?;
         wait_for("API for what is in that file", || apply(lab, &file).map(|()| true))?;
@@ -81,7 +63,7 @@ fn custom_resources(controller: &Controller<'_>) -> Result<()> {
     let bad = r#"{"spec":{"destination":{"name":"Wrong!"}}}"#;
     kubectl(lab, &["patch", "traffictarget", "-n", "shop", "to-cart", "--type=merge", "-p", bad])?;
     wait_for("problem of the bad object", || {
-        let checked = controller.command("meshctl", &["check"]).output()?;
+        let checked = controller.meshctl(&["check"]).output()?;
         let told = "TrafficTarget shop/to-cart: spec.destination.name: \"Wrong!\"";
         Ok(String::from_utf8_lossy(&checked.stdout).contains(told))
     })?;
@@ -90,31 +72,9 @@ fn custom_resources(controller: &Controller<'_>) -> Result<()> {
     Ok(())
 }
 
-impl<'a> Controller<'a> {
-    fn start(lab: &'a Lab) -> Result<Self> {
-        let node = lab.nodes().into_iter().next().context("a lab without a node")?;
-        let programs = workspace::target_directory()?.join("debug");
-        let log = lab.logs().join("mesh-controller.log");
-        let out = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
-        let mut command = node.in_network(&programs.join("mesh-controller"));
-        command.args(["run", "--kubernetes", "--data-dir"]).arg(data(lab));
-        command.env("KUBECONFIG", lab.kubeconfig()).stdin(Stdio::null());
-        command.stdout(Stdio::null()).stderr(out);
-        let child = command.spawn().context("cannot start the controller")?;
-        let controller = Self { lab, node, programs, child };
-        wait_for("controller", || Ok(controller.metrics().is_ok()))
-            .with_context(|| format!("see {}", log.display()))?;
-        Ok(controller)
-    }
-
-    fn command(&self, program: &str, args: &[&str]) -> std::process::Command {
-        let mut command = self.node.in_network(&self.programs.join(program));
-        command.args(args).arg("--data-dir").arg(data(self.lab));
-        command
-    }
-
+impl Controller<'_> {
     fn json(&self, args: &[&str]) -> Result<Value> {
-        let mut command = self.command("meshctl", args);
+        let mut command = self.meshctl(args);
         let text = workspace::output(command.args(["-n", "shop", "-o", "json"]))?;
         serde_json::from_str(&text).context("meshctl printed no JSON")
     }
@@ -148,35 +108,13 @@ impl<'a> Controller<'a> {
         let mut found = String::new();
         let done = wait_for("policy", || {
             let args = ["inspect", "workload", "inside", "-n", "shop"];
-            found = workspace::output(&mut self.command("meshctl", &args))?;
+            found = workspace::output(&mut self.meshctl(&args))?;
             Ok(found.lines().any(|line| line.contains("Otherwise:") && line.contains(object)))
         });
         done.with_context(|| format!("{object} does not decide:\n{found}"))
     }
-
-    /// What it says of itself.
-    fn metrics(&self) -> Result<String> {
-        let mut command = self.node.in_network(&busybox()?);
-        workspace::output(command.args(["wget", "-q", "-O", "-", "http://127.0.0.1:15014/metrics"]))
-    }
-}
-
-fn data(lab: &Lab) -> PathBuf {
-    lab.folder().join("mesh-controller")
-}
-
-fn busybox() -> Result<PathBuf> {
-    workspace::find("busybox").context("no busybox: install the package busybox-static")
 }
 
 fn plain(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
-}
-
-fn apply(lab: &Lab, file: &Path) -> Result<()> {
-    kubectl(lab, &[OsStr::new("apply"), OsStr::new("-f"), file.as_os_str()])
-}
-
-fn kubectl<A: AsRef<OsStr>>(lab: &Lab, args: &[A]) -> Result<()> {
-    workspace::output(lab.kubectl([]).args(args)).map(drop)
 }
