@@ -24,6 +24,7 @@ use crate::{
     publish::{Proxies, Publisher},
     source::{Outcome, Source, SourceError},
     view,
+    webhook::{Webhook, WebhookError},
 };
 
 /// How often what is stale is forgotten.
@@ -52,6 +53,9 @@ pub enum StartError {
     /// There is nothing to read.
     #[error(transparent)]
     Source(#[from] SourceError),
+    /// There is no webhook.
+    #[error(transparent)]
+    Webhook(#[from] WebhookError),
     /// A port cannot be taken.
     #[error("cannot listen on {address} (--{flag}): {source}")]
     Listen {
@@ -133,12 +137,16 @@ impl Controller {
         let (control, control_address) = listen("listen", config.listen).await?;
         let (view, view_address) = listen("view", config.view).await?;
         let (health, health_address) = listen("health", config.health).await?;
+        let webhook = webhook(&config, cluster.as_deref(), &shared).await?;
         let addresses = Addresses { control: control_address, view: view_address, health: health_address };
 
         let mut servers = JoinSet::new();
         servers.spawn(server.run(control, stop.subscribe()));
         servers.spawn(view::run(view, Arc::clone(&shared), view_token, stop.subscribe()));
         servers.spawn(health::run(health, Arc::clone(&shared), stop.subscribe()));
+        if let Some((webhook, listener)) = webhook {
+            servers.spawn(webhook.run(listener, stop.subscribe()));
+        }
         if let (Some(cluster), Some(bundles)) = (cluster, bundles) {
             let (shared, stop) = (Arc::clone(&shared), stop.subscribe());
             servers.spawn(async move { lead(&shared, cluster, bundles, stop).await });
@@ -235,6 +243,20 @@ async fn listen(flag: &'static str, address: SocketAddr) -> Result<(TcpListener,
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
     Ok((listener, bound))
+}
+
+/// The webhook, where one is asked for.
+async fn webhook(
+    config: &Config,
+    cluster: Option<&Cluster>,
+    shared: &Shared,
+) -> Result<Option<(Arc<Webhook>, TcpListener)>, StartError> {
+    let (Some(address), Some(cluster), Some(bundles)) = (config.webhook, cluster, &shared.bundles) else {
+        return Ok(None);
+    };
+    let webhook = Webhook::open(config, cluster, Arc::clone(&shared.ca), Arc::clone(bundles))?;
+    let (listener, _) = listen("webhook", address).await?;
+    Ok(Some((Arc::new(webhook), listener)))
 }
 
 fn write_bundle(data_dir: &DataDir, ca: &Ca) -> Result<(), DataDirError> {

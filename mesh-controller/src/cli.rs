@@ -63,6 +63,12 @@ pub struct RunArgs {
     /// Life of the certificates of proxies, as in 24h; they renew at half of it.
     #[arg(long, env = "MESH_LEAF_LIFETIME", value_name = "TIME", default_value = "24h", value_parser = parse_duration)]
     pub leaf_lifetime: Duration,
+    /// Where the API server asks for injection and for checks of objects; Kubernetes only.
+    #[arg(long, env = "MESH_WEBHOOK", value_name = "ADDR", requires = "kubernetes")]
+    pub webhook: Option<SocketAddr>,
+    /// YAML file with the defaults of injection; what it says counts at once.
+    #[arg(long, env = "MESH_INJECT_CONFIG", value_name = "FILE", requires = "webhook")]
+    pub inject_config: Option<PathBuf>,
     /// What is logged, as in `info` or `mesh_controller=debug`.
     #[arg(long, env = "MESH_LOG", value_name = "FILTER", default_value = "info")]
     pub log: String,
@@ -82,6 +88,8 @@ impl RunArgs {
             trust_domain: self.trust_domain,
             cluster_domain: self.cluster_domain,
             leaf_lifetime: self.leaf_lifetime,
+            webhook: self.webhook,
+            inject_config: self.inject_config,
         }
     }
 }

@@ -58,6 +58,10 @@ pub struct Config {
     pub cluster_domain: String,
     /// Life of the certificates of proxies.
     pub leaf_lifetime: Duration,
+    /// Where the API server asks (Kubernetes only); None: nowhere.
+    pub webhook: Option<SocketAddr>,
+    /// File with the defaults of injection; None: those of the program.
+    pub inject_config: Option<PathBuf>,
 }
 
 /// Why a configuration is refused.

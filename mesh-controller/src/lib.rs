@@ -4,6 +4,7 @@
 //! source (YAML directory, Kubernetes) ─▶ last good versions ─▶ compile ─▶ publish ─▶ grpc/discovery ──▶ proxies
 //!                                                      │                 grpc/identity (ca) ◀─▶ proxies
 //! meshctl ◀── view ◀── snapshot, proxies, edges ◀──────┘                 grpc/telemetry ◀── proxies
+//! API server ◀── webhook (injection, checks of objects)
 //! ```
 //! [`app`] wires it together; [`data_dir`] holds what must survive a restart: the certificate authority, the hashes of
 //! tokens, and nothing else. In a cluster ([`kubernetes`]) Secrets hold that, as [`home`] says. *Invariants:* a leaf holds
@@ -25,6 +26,7 @@ mod metrics;
 mod publish;
 mod source;
 mod view;
+mod webhook;
 
 pub use app::{Addresses, Controller, StartError};
 pub use ca::CaError;
@@ -34,3 +36,4 @@ pub use data_dir::{DataDirError, STATUS_FILE, TRUST_BUNDLE_FILE, VIEW_TOKEN_FILE
 pub use grpc::TlsError;
 pub use kubernetes::ClusterError;
 pub use source::SourceError;
+pub use webhook::WebhookError;

@@ -159,7 +159,6 @@ impl Ca {
 
     /// Issues a leaf for DNS names to a key made here: what the webhook serves with. It names no identity, so that no
     /// proxy takes it for a peer.
-    #[allow(dead_code, reason = "for the webhook")]
     pub(crate) fn certify_server(
         &self,
         dns_names: &[String],

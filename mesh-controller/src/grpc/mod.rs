@@ -55,7 +55,6 @@ pub(crate) struct Shared {
     /// Prove service accounts.
     pub(crate) proofs: Proofs,
     /// Hand out the trust bundle in a cluster; None: there is none.
-    #[allow(dead_code, reason = "for the webhook")]
     pub(crate) bundles: Option<Arc<Bundles>>,
     /// The configuration.
     pub(crate) publisher: Publisher,

@@ -95,7 +95,6 @@ impl Bundles {
     ///
     /// # Errors
     /// [`ClusterError`]: it may not be there.
-    #[allow(dead_code, reason = "for the webhook")]
     pub(crate) async fn ensure(&self, namespace: &str) -> Result<(), ClusterError> {
         let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), namespace);
         let what = || format!("read the ConfigMap {namespace}/{TRUST_BUNDLE}");

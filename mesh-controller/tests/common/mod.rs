@@ -89,6 +89,8 @@ pub fn config(dir: &Path) -> Config {
         trust_domain: "cluster.local".parse().unwrap(),
         cluster_domain: "cluster.local".into(),
         leaf_lifetime: Duration::from_secs(24 * 3600),
+        webhook: None,
+        inject_config: None,
     }
 }
 

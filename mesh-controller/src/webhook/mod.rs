@@ -1,0 +1,234 @@
+//! What the API server asks before it takes an object: HTTPS, AdmissionReview (admission.k8s.io/v1).
+//!
+//! ```text
+//! accept ─▶ tls (the mesh's own certificate) ─▶ /inject   ─▶ inject   (pods: a patch, a warning, or a refusal)
+//!                                               /validate ─▶ validate (our own kinds: as the source would read them)
+//! ```
+//! *Invariants:* nobody is trusted: what asks gets an opinion on what it sent, and nothing of the mesh; a pod is never let
+//! in half changed; garbage is answered, and never more than it costs to read it.
+
+mod events;
+mod inject;
+mod review;
+#[cfg(test)]
+mod tests;
+mod tls;
+mod validate;
+
+use std::{convert::Infallible, io, path::PathBuf, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto,
+};
+use mesh_core::ports;
+use mesh_k8s::names::CONTROLLER;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{Semaphore, watch},
+    task::JoinSet,
+    time::timeout,
+};
+use tokio_rustls::TlsAcceptor;
+
+use self::{
+    inject::{Defaults, Injector},
+    review::Review,
+    tls::Serving,
+};
+use crate::{
+    app::stopped,
+    ca::Ca,
+    config::Config,
+    kubernetes::{Bundles, Cluster},
+};
+
+/// Most connections at a time; the API server has few, and many requests on each.
+const MAX_CONNECTIONS: usize = 64;
+/// Most requests at a time on one connection.
+const MAX_STREAMS: u32 = 64;
+/// Largest request: an object of Kubernetes has at most 1.5 MB, and an update comes with the old one.
+const MAX_BODY: usize = 3 << 20;
+/// Time for TLS to stand.
+const HANDSHAKE: Duration = Duration::from_secs(5);
+/// Time for the head of a request, and life of an idle connection of HTTP/1.
+const HEAD: Duration = Duration::from_secs(60);
+/// Time for a request's body to arrive.
+const BODY: Duration = Duration::from_secs(5);
+/// Time for an answer: less than the API server waits.
+const ANSWER: Duration = Duration::from_secs(8);
+/// Time that connections get to end when the controller stops.
+const DRAIN: Duration = Duration::from_secs(2);
+
+/// Why there is no webhook.
+#[derive(Debug, thiserror::Error)]
+pub enum WebhookError {
+    /// The file with the defaults cannot be read.
+    #[error("--inject-config {}: {source}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// It does not say what it should.
+    #[error("--inject-config {}: {why}", path.display())]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+    /// There is no certificate to serve with.
+    #[error("the webhook's certificate cannot be made: {0}")]
+    Certificate(String),
+    /// TLS refused.
+    #[error("the webhook's TLS: {0}")]
+    Tls(#[from] rustls::Error),
+}
+
+/// Answers the API server.
+pub(crate) struct Webhook {
+    serving: Serving,
+    injector: Injector,
+}
+
+impl Webhook {
+    /// A webhook for the cluster that the controller is in.
+    ///
+    /// # Errors
+    /// [`WebhookError`].
+    pub(crate) fn open(
+        config: &Config,
+        cluster: &Cluster,
+        ca: Arc<Ca>,
+        bundles: Arc<Bundles>,
+    ) -> Result<Self, WebhookError> {
+        let service = format!("{CONTROLLER}.{}.svc", cluster.namespace);
+        let full = format!("{service}.{}", config.cluster_domain);
+        let otherwise = mesh_k8s::inject::Config {
+            controller: format!("{full}:{}", ports::CONTROL),
+            trust_domain: config.trust_domain.as_str().to_owned(),
+            cluster_domain: config.cluster_domain.clone(),
+            ..mesh_k8s::inject::Config::default()
+        };
+        let defaults = Defaults::open(config.inject_config.clone(), otherwise)?;
+        let serving = Serving::new(ca, vec![service, full])?;
+        Ok(Self::new(serving, Injector::new(defaults, cluster.client.clone(), bundles)))
+    }
+
+    /// A webhook that serves with what `serving` has and injects as `injector` says.
+    pub(crate) fn new(serving: Serving, injector: Injector) -> Self {
+        Self { serving, injector }
+    }
+
+    /// Serves until `stop` turns true.
+    pub(crate) async fn run(self: Arc<Self>, listener: TcpListener, mut stop: watch::Receiver<bool>) {
+        let renewing = Arc::clone(&self);
+        let mut renewal = JoinSet::new();
+        renewal.spawn(async move { renewing.serving.keep_fresh().await });
+        let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let mut connections = JoinSet::new();
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = stopped(&mut stop) => break,
+            };
+            while connections.try_join_next().is_some() {}
+            let Ok((stream, _)) = accepted else {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            };
+            let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else { continue };
+            let (webhook, stop) = (Arc::clone(&self), stop.clone());
+            connections.spawn(async move {
+                webhook.connection(stream, stop).await;
+                drop(slot);
+            });
+        }
+        let _ended = timeout(DRAIN, async { while connections.join_next().await.is_some() {} }).await;
+    }
+
+    async fn connection(self: Arc<Self>, stream: TcpStream, mut stop: watch::Receiver<bool>) {
+        let _ = stream.set_nodelay(true);
+        let acceptor = TlsAcceptor::from(self.serving.current());
+        let stream = match timeout(HANDSHAKE, acceptor.accept(stream)).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => return tracing::debug!(%error, "webhook: no TLS"),
+            Err(_) => return tracing::debug!("webhook: no TLS in time"),
+        };
+        let service = service_fn(|request: Request<Incoming>| {
+            let webhook = Arc::clone(&self);
+            async move { Ok::<_, Infallible>(webhook.answer(request).await) }
+        });
+        let mut builder = auto::Builder::new(TokioExecutor::new());
+        builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(32 * 1024);
+        builder
+            .http2()
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(MAX_STREAMS)
+            .keep_alive_interval(HEAD)
+            .max_header_list_size(32 * 1024);
+        let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = stopped(&mut stop) => {
+                connection.as_mut().graceful_shutdown();
+                timeout(DRAIN, connection).await.unwrap_or(Ok(()))
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%error, "webhook connection ended");
+        }
+    }
+
+    async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        let (head, body) = request.into_parts();
+        let path = head.uri.path();
+        if !matches!(path, "/inject" | "/validate") {
+            return refused(StatusCode::NOT_FOUND, "there are /inject and /validate");
+        }
+        if head.method != Method::POST {
+            return refused(StatusCode::METHOD_NOT_ALLOWED, "only POST is answered here");
+        }
+        let body = match timeout(BODY, Limited::new(body, MAX_BODY).collect()).await {
+            Ok(Ok(body)) => body.to_bytes(),
+            Ok(Err(error)) if error.is::<LengthLimitError>() => {
+                return refused(StatusCode::PAYLOAD_TOO_LARGE, "the request has more than 3 MB");
+            }
+            Ok(Err(_)) => return refused(StatusCode::BAD_REQUEST, "the request broke off"),
+            Err(_) => return refused(StatusCode::REQUEST_TIMEOUT, "the request did not arrive in time"),
+        };
+        let request = match Review::read(&body) {
+            Ok(request) => request,
+            Err(why) => return refused(StatusCode::BAD_REQUEST, &why),
+        };
+        let verdict = match path {
+            "/inject" => timeout(ANSWER, self.injector.judge(&request)).await,
+            _ => Ok(validate::judge(&request)),
+        };
+        match verdict {
+            Ok(verdict) => json(&verdict.into_review(&request.uid)),
+            Err(_) => refused(StatusCode::SERVICE_UNAVAILABLE, "the API server did not answer in time"),
+        }
+    }
+}
+
+fn json(value: &serde_json::Value) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(value.to_string())));
+    let kind = header::HeaderValue::from_static("application/json");
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response
+}
+
+fn refused(status: StatusCode, why: &str) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(format!("{why}\n"))));
+    *response.status_mut() = status;
+    let kind = header::HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response
+}
