@@ -8,6 +8,7 @@ use mesh_core::{
     ports::{DEFAULT_CLUSTER_DOMAIN, DEFAULT_TRUST_DOMAIN},
 };
 
+use crate::cni::CniAgentArgs;
 use crate::config::{Config, InCluster, Origin};
 
 /// Controller of the mesh: issues identities and tells proxies where calls go and who may make them.
@@ -24,6 +25,8 @@ pub struct Cli {
 pub enum Command {
     /// Serves a mesh from a directory of YAML files, or from a Kubernetes cluster.
     Run(RunArgs),
+    /// Keeps the CNI plugin mesh-cni at work on one node of a Kubernetes cluster.
+    CniAgent(CniAgentArgs),
 }
 
 /// Flags of `run`. Each can also be given as an environment variable.
@@ -125,7 +128,7 @@ mod tests {
     fn flags_are_consistent_and_defaults_are_the_documented_ports() {
         Cli::command().debug_assert();
         let cli = Cli::try_parse_from(["mesh-controller", "run", "--source", "/tmp"]).unwrap();
-        let Command::Run(args) = cli.command;
+        let Command::Run(args) = cli.command else { panic!("{:?}", cli.command) };
         let home = |name: &str| (name == "HOME").then(|| "/home/a".to_owned());
         let config = args.config(home);
         assert_eq!(config.listen.port(), ports::CONTROL);

@@ -14,6 +14,7 @@
 mod app;
 mod ca;
 mod cli;
+mod cni;
 mod config;
 mod data_dir;
 mod edges;
@@ -31,6 +32,7 @@ mod webhook;
 pub use app::{Addresses, Controller, StartError};
 pub use ca::CaError;
 pub use cli::{Cli, Command, RunArgs};
+pub use cni::{CniAgentArgs, run as run_cni_agent};
 pub use config::{Config, ConfigError, InCluster, Origin};
 pub use data_dir::{DataDirError, STATUS_FILE, TRUST_BUNDLE_FILE, VIEW_TOKEN_FILE};
 pub use grpc::TlsError;

@@ -9,10 +9,14 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 fn main() -> anyhow::Result<()> {
-    let Command::Run(args) = Cli::parse().command;
+    let command = Cli::parse().command;
+    let log = match &command {
+        Command::Run(args) => &args.log,
+        Command::CniAgent(args) => &args.log,
+    };
     // kube tells each failure, again and again; we tell each once.
-    let filter = EnvFilter::try_new(format!("kube_client=off,{}", args.log))
-        .with_context(|| format!("--log {:?}", args.log))?;
+    let filter =
+        EnvFilter::try_new(format!("kube_client=off,{}", log)).with_context(|| format!("--log {log:?}"))?;
     // Colours are for people who look on; a file has none.
     let colours = std::io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours).init();
@@ -22,18 +26,32 @@ fn main() -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    runtime.block_on(run(args))
+    match command {
+        Command::Run(args) => runtime.block_on(run(args)),
+        Command::CniAgent(args) => runtime.block_on(async {
+            let stop = stopped()?;
+            mesh_controller::run_cni_agent(args, stop).await
+        }),
+    }
 }
 
 async fn run(args: RunArgs) -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    let stop = stopped()?;
     let controller = Controller::start(args.config(|name| std::env::var(name).ok())).await?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    tracing::info!("stopping");
+    stop.await;
     controller.shutdown().await;
     Ok(())
+}
+
+/// Waits for the signal that ends it.
+fn stopped() -> anyhow::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("stopping");
+    })
 }

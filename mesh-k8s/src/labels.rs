@@ -13,6 +13,9 @@ pub const INJECT: &str = "meshctl.dev/inject";
 
 /// On a pod: the version of what put its proxy there. Written by the mesh.
 pub const INJECTED: &str = "meshctl.dev/injected";
+/// On a pod: flags of `mesh-proxy init`, as a JSON list, with which the node writes its firewall rules. Written by the
+/// mesh.
+pub const INTERCEPTION: &str = "meshctl.dev/interception";
 /// On a pod: ports to which its connections pass by its proxy.
 pub const SKIP_OUTBOUND_PORTS: &str = "meshctl.dev/skip-outbound-ports";
 /// On a pod: ports of its own that its proxy leaves alone.
@@ -37,8 +40,9 @@ pub const PROXY_MEMORY_LIMIT: &str = "meshctl.dev/proxy-memory-limit";
 pub const NATIVE_SIDECAR: &str = "meshctl.dev/native-sidecar";
 
 /// The names that mean something on pods alone, all of them annotations.
-pub const OF_PODS: [&str; 12] = [
+pub const OF_PODS: [&str; 13] = [
     INJECTED,
+    INTERCEPTION,
     SKIP_OUTBOUND_PORTS,
     SKIP_INBOUND_PORTS,
     SKIP_OUTBOUND_CIDRS,
@@ -62,11 +66,12 @@ pub const SERVICE_OF_SLICE: &str = "kubernetes.io/service-name";
 pub const PREFIX: &str = "meshctl.dev/";
 
 /// All names under [`PREFIX`].
-pub const ALL: [&str; 15] = [
+pub const ALL: [&str; 16] = [
     DEFAULT_POLICY,
     MTLS,
     INJECT,
     INJECTED,
+    INTERCEPTION,
     SKIP_OUTBOUND_PORTS,
     SKIP_INBOUND_PORTS,
     SKIP_OUTBOUND_CIDRS,

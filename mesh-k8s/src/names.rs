@@ -14,6 +14,8 @@ pub const TOKEN_AUDIENCE: &str = "meshctl.dev";
 pub const PROXY_CONTAINER: &str = "mesh-proxy";
 /// Name of the init container that writes the firewall's rules.
 pub const INIT_CONTAINER: &str = "mesh-init";
+/// Name of the init container that sees that the node has written them, before a proxy that is no native sidecar.
+pub const CHECK_CONTAINER: &str = "mesh-check";
 /// Secret of the controller's namespace: the authority (`root.pem`, `root.key`, `issuer.pem`, `issuer.key`).
 pub const CA_SECRET: &str = "mesh-ca";
 /// Secret of the controller's namespace: the token of the view API.

@@ -12,8 +12,6 @@ use std::{
 use mesh_core::ports;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::Config;
-
 /// How long a connection within this host may take.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -30,12 +28,19 @@ pub enum Uncaptured {
     Unknown(io::Error),
 }
 
-/// Looks. The inbound listener must not stand yet.
+/// Flags of `mesh-proxy expect-rules`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Expect {
+    /// The proxy's inbound port
+    #[arg(long, value_name = "PORT", default_value_t = ports::INBOUND, value_parser = clap::value_parser!(u16).range(1..))]
+    pub inbound_port: u16,
+}
+
+/// Looks whether connections are led to the inbound port, on which nobody may listen yet.
 ///
 /// # Errors
 /// [`Uncaptured`].
-pub fn check(config: &Config) -> Result<(), Uncaptured> {
-    let port = config.inbound.first().map_or(ports::INBOUND, SocketAddr::port);
+pub fn check(port: u16) -> Result<(), Uncaptured> {
     let own = own_address().map_err(Uncaptured::Unknown)?;
     let loopback: IpAddr =
         if own.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() };

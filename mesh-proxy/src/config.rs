@@ -149,6 +149,12 @@ impl Faults {
 }
 
 impl Config {
+    /// Port of the inbound listener, transparent mode.
+    #[must_use]
+    pub fn inbound_port(&self) -> u16 {
+        self.inbound.first().map_or(ports::INBOUND, SocketAddr::port)
+    }
+
     /// Checks options.
     ///
     /// # Errors

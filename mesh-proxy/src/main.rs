@@ -34,6 +34,8 @@ enum Command {
     Run(Box<Options>),
     /// Leads the workload's connections through the proxy, by firewall rules
     Init(Box<InitOptions>),
+    /// Sees that rules lead connections to the proxy: it ends with exit code 76 if they do not. Needs no privilege
+    ExpectRules(captured::Expect),
     /// Puts this program among a node's CNI plugins, as mesh-cni: it writes the rules for pods that may not
     CniInstall(cni::Install),
     /// Waits until a running proxy is ready
@@ -53,6 +55,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Run(options) => run(&options),
         Command::Init(options) => return init(&options),
+        Command::ExpectRules(expect) => captured::check(expect.inbound_port).map_err(anyhow::Error::from),
         Command::CniInstall(install) => install.run().map_err(anyhow::Error::from),
         Command::Wait(wait) => wait.run().map_err(anyhow::Error::from),
         Command::Drain(socket) => socket.post("/drain").map_err(anyhow::Error::from),
@@ -102,7 +105,7 @@ fn serve(options: &Options, succession: Option<&Succession>) -> anyhow::Result<(
     let config = Config::new(options).context("bad configuration")?;
     logging::init(&options.log)?;
     if options.expect_rules && options.mode == Mode::Transparent && succession.is_none() {
-        captured::check(&config)?;
+        captured::check(config.inbound_port())?;
     }
     descriptors::raise();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -12,7 +12,7 @@ mod kubernetes;
 mod last_good;
 mod resolve;
 mod scan;
-mod watch;
+pub(crate) mod watch;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

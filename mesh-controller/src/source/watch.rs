@@ -9,7 +9,7 @@ use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _, event::
 use tokio::sync::mpsc;
 
 /// Watches a directory, also after it was replaced by another of the same name.
-pub(super) struct Watcher {
+pub(crate) struct Watcher {
     directory: PathBuf,
     wake: mpsc::Sender<()>,
     /// Device and inode of the directory that is watched; None: notifications do not work.
@@ -18,14 +18,14 @@ pub(super) struct Watcher {
 }
 
 impl Watcher {
-    pub(super) fn new(directory: PathBuf, wake: mpsc::Sender<()>) -> Self {
+    pub(crate) fn new(directory: PathBuf, wake: mpsc::Sender<()>) -> Self {
         let mut watcher = Self { directory, wake, watched: None, inner: None };
         watcher.renew();
         watcher
     }
 
     /// Watches anew when the directory is another than before.
-    pub(super) fn renew(&mut self) {
+    pub(crate) fn renew(&mut self) {
         let now = identity(&self.directory);
         if now == self.watched {
             return;

@@ -9,7 +9,9 @@ use super::{
     probes,
     shape::{CONTAINERS, is_ours},
 };
-use crate::names::{INIT_CONTAINER, PROXY_CONTAINER, TOKEN_AUDIENCE, TRUST_BUNDLE, TRUST_BUNDLE_KEY};
+use crate::names::{
+    CHECK_CONTAINER, INIT_CONTAINER, PROXY_CONTAINER, TOKEN_AUDIENCE, TRUST_BUNDLE, TRUST_BUNDLE_KEY,
+};
 
 /// Names of the volumes.
 pub(super) const VOLUMES: [&str; 3] = ["mesh-token", "mesh-trust", "mesh-run"];
@@ -31,7 +33,12 @@ pub(super) fn add(pod: &mut Value, options: &Options, config: &Config, probes: &
         volumes.extend(self::volumes());
     }
     let proxy = proxy(options, config, probes, grace);
-    let init = (!config.cni).then(|| init(options, config));
+    let init = match (config.cni, options.native) {
+        (false, _) => Some(init(options, config)),
+        // The proxy looks by itself, and all others wait for it.
+        (true, true) => None,
+        (true, false) => Some(check(options, config)),
+    };
     if options.native {
         // First of all: the other init containers' connections go through the proxy.
         if let Some(containers) = list(spec, "initContainers") {
@@ -107,8 +114,9 @@ fn container(name: &str, config: &Config, resources: &Resources, args: &[String]
     container
 }
 
-fn init(options: &Options, config: &Config) -> Value {
-    let mut args = vec!["init".to_owned(), "--proxy-uid".to_owned(), PROXY_UID.to_string()];
+/// Flags of `mesh-proxy init` that make the pod's firewall rules.
+pub(super) fn rules(options: &Options) -> Vec<String> {
+    let mut args = vec!["--proxy-uid".to_owned(), PROXY_UID.to_string()];
     let mut flag = |name: &str, values: Vec<String>| {
         if !values.is_empty() {
             args.extend([name.to_owned(), values.join(",")]);
@@ -121,6 +129,12 @@ fn init(options: &Options, config: &Config) -> Value {
     flag("--skip-inbound-port", texts(&options.skip_inbound_ports));
     flag("--skip-outbound-cidr", texts(&options.skip_outbound_cidrs));
     flag("--skip-uid", texts(&options.skip_uids));
+    args
+}
+
+fn init(options: &Options, config: &Config) -> Value {
+    let mut args = vec!["init".to_owned()];
+    args.extend(rules(options));
     let mut container = container(INIT_CONTAINER, config, &options.resources, &args);
     container["securityContext"] = json!({
         "runAsUser": 0,
@@ -144,16 +158,7 @@ fn proxy(options: &Options, config: &Config, probes: &Map<String, Value>, grace:
         json!([{ "name": "mesh-metrics", "containerPort": ports::HEALTH, "protocol": "TCP" }]);
     container["readinessProbe"] =
         json!({ "httpGet": health("/ready"), "periodSeconds": 5, "timeoutSeconds": 2 });
-    container["securityContext"] = json!({
-        "runAsUser": PROXY_UID,
-        "runAsGroup": PROXY_UID,
-        "runAsNonRoot": true,
-        "privileged": false,
-        "allowPrivilegeEscalation": false,
-        "readOnlyRootFilesystem": true,
-        "capabilities": { "drop": ["ALL"] },
-        "seccompProfile": { "type": "RuntimeDefault" },
-    });
+    container["securityContext"] = unprivileged();
     container["volumeMounts"] = json!([
         { "name": token, "mountPath": TOKEN_DIR, "readOnly": true },
         { "name": trust, "mountPath": TRUST_DIR, "readOnly": true },
@@ -169,6 +174,27 @@ fn proxy(options: &Options, config: &Config, probes: &Map<String, Value>, grace:
         container["lifecycle"] = json!({ "postStart": { "exec": { "command": wait } } });
     }
     container
+}
+
+/// Looks for rules before other containers start: those beside a proxy that ends would go on without it.
+fn check(options: &Options, config: &Config) -> Value {
+    let mut container = container(CHECK_CONTAINER, config, &options.resources, &["expect-rules".to_owned()]);
+    container["securityContext"] = unprivileged();
+    container
+}
+
+/// What the Pod Security level `restricted` asks for, and the proxy's user.
+fn unprivileged() -> Value {
+    json!({
+        "runAsUser": PROXY_UID,
+        "runAsGroup": PROXY_UID,
+        "runAsNonRoot": true,
+        "privileged": false,
+        "allowPrivilegeEscalation": false,
+        "readOnlyRootFilesystem": true,
+        "capabilities": { "drop": ["ALL"] },
+        "seccompProfile": { "type": "RuntimeDefault" },
+    })
 }
 
 fn env(options: &Options, config: &Config, probes: &Map<String, Value>, grace: u64) -> Vec<Value> {
@@ -190,6 +216,9 @@ fn env(options: &Options, config: &Config, probes: &Map<String, Value>, grace: u
         value("MESH_DRAIN_TIMEOUT", &format!("{drain}s")),
         value("MESH_LOG", &options.log_level),
     ];
+    if config.cni {
+        env.push(value("MESH_EXPECT_RULES", "true"));
+    }
     if !probes.is_empty() {
         env.push(value(probes::VARIABLE, &escape(&Value::from(probes.clone()).to_string())));
     }

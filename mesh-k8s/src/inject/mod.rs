@@ -148,6 +148,10 @@ pub fn inject(pod: &Value, config: &Config, server: Option<Server>) -> Outcome {
         return Outcome::Refused(refusals.0);
     }
     containers::add(&mut new, &options, config, &probes);
+    if config.cni {
+        let flags = Value::from(containers::rules(&options));
+        set_annotation(&mut new, labels::INTERCEPTION, &flags.to_string());
+    }
     set_annotation(&mut new, labels::INJECTED, VERSION);
     Outcome::Injected(new)
 }
@@ -163,6 +167,7 @@ pub fn uninject(pod: &Value) -> Option<Value> {
     let mut old = pod.clone();
     containers::remove(&mut old);
     probes::restore(&mut old, &held);
+    remove_annotation(&mut old, labels::INTERCEPTION);
     remove_annotation(&mut old, labels::INJECTED);
     Some(old)
 }

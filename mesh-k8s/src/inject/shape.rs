@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::Refusals;
 use crate::{
     labels,
-    names::{INIT_CONTAINER, PROXY_CONTAINER},
+    names::{CHECK_CONTAINER, INIT_CONTAINER, PROXY_CONTAINER},
 };
 
 static NOTHING: LazyLock<Map<String, Value>> = LazyLock::new(Map::new);
@@ -146,5 +146,5 @@ pub(super) fn path(field: &str, name: &str) -> String {
 
 /// True for the names of our own containers.
 pub(super) fn is_ours(name: &str) -> bool {
-    name == PROXY_CONTAINER || name == INIT_CONTAINER
+    [PROXY_CONTAINER, INIT_CONTAINER, CHECK_CONTAINER].contains(&name)
 }

@@ -101,9 +101,42 @@ fn options_reach_the_containers() {
     }
     let log = proxy["env"].as_array().unwrap().iter().find(|v| v["name"] == "MESH_LOG").unwrap();
     assert_eq!(log["value"], "debug");
-    let without = injected(&plain(), &config(|c| c.cni = true), SERVER);
-    assert_eq!(without["spec"]["initContainers"].as_array().unwrap().len(), 1);
-    assert_eq!(without["spec"]["initContainers"][0]["name"], "mesh-proxy");
+}
+
+#[test]
+fn rules_that_the_node_writes_are_told_to_it() {
+    let cni = config(|c| c.cni = true);
+    let asks = pod(json!({ "meshctl.dev/skip-inbound-ports": "22" }), json!({ "containers": [app()] }));
+    let new = injected(&asks, &cni, SERVER);
+    let flags = new["metadata"]["annotations"]["meshctl.dev/interception"].as_str().unwrap();
+    let flags: Vec<String> = serde_json::from_str(flags).unwrap();
+    let with_init = injected(&asks, &Config::default(), SERVER);
+    let args = with_init["spec"]["initContainers"][0]["args"].as_array().unwrap();
+    assert_eq!(args[1..], flags, "the same as those of an init container");
+    assert_eq!(with_init["metadata"]["annotations"].get("meshctl.dev/interception"), None);
+    let containers = new["spec"]["initContainers"].as_array().unwrap();
+    assert_eq!(containers.len(), 1);
+    assert_eq!(containers[0]["name"], "mesh-proxy");
+    let expects = json!({ "name": "MESH_EXPECT_RULES", "value": "true" });
+    assert!(containers[0]["env"].as_array().unwrap().contains(&expects));
+    assert_eq!(uninject(&new).unwrap(), asks);
+
+    let classic = injected(&asks, &cni, OLD);
+    let containers = classic["spec"]["initContainers"].as_array().unwrap();
+    assert_eq!(containers.len(), 1);
+    assert_eq!(
+        (&containers[0]["name"], &containers[0]["args"]),
+        (&json!("mesh-check"), &json!(["expect-rules"]))
+    );
+    for new in [&new, &classic] {
+        let all = ["containers", "initContainers"].map(|field| new["spec"][field].as_array().unwrap());
+        for container in all.into_iter().flatten().filter(|c| c["name"] != "app") {
+            let context = &container["securityContext"];
+            assert_eq!(context["capabilities"], json!({ "drop": ["ALL"] }), "{container}");
+            assert_eq!(context["runAsNonRoot"], true);
+        }
+    }
+    assert_eq!(uninject(&classic).unwrap(), asks);
 }
 
 /// The probe that is held for `key`, and how the container's own looks now.
