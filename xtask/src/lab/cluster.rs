@@ -1,6 +1,7 @@
 //! The programs of a cluster, with their arguments.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
@@ -96,11 +97,18 @@ pub(super) fn containerd(started: &mut Started, node: &Node<'_>) -> Result<()> {
     let folder = node.folder();
     let text = folder.to_string_lossy();
     let config = folder.join("containerd.toml");
-    let values = [("node", &*text), ("pause", image::PAUSE), ("cni", CNI)];
+    let values = [("node", &*text), ("pause", image::PAUSE)];
     template::write(&config, include_str!("files/containerd.toml"), &values)?;
 
-    let network = folder.join("cni");
-    fs::create_dir_all(&network).with_context(|| format!("cannot make {}", network.display()))?;
+    let (network, plugins) = (node.networks(), node.plugins());
+    for folder in [&network, &plugins] {
+        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    }
+    for plugin in fs::read_dir(CNI).with_context(|| format!("cannot list {CNI}"))? {
+        let plugin = plugin?;
+        let link = plugins.join(plugin.file_name());
+        symlink(plugin.path(), &link).with_context(|| format!("cannot make {}", link.display()))?;
+    }
     let file = network.join("lab.conflist");
     template::write(&file, include_str!("files/lab.conflist"), &[("pods", &node.pods())])?;
     started.start(node, &installed("containerd")?, &[format!("--config={}", config.display())])

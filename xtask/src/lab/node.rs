@@ -56,6 +56,16 @@ impl Node<'_> {
         self.folder().join("containerd.sock")
     }
 
+    /// Its network configuration; on the node itself it is /var/lib/cni/net.d.
+    pub(super) fn networks(&self) -> PathBuf {
+        self.folder().join("var/lib/cni/net.d")
+    }
+
+    /// Its CNI plugins; on the node itself they are in /var/lib/cni/bin.
+    pub(super) fn plugins(&self) -> PathBuf {
+        self.folder().join("var/lib/cni/bin")
+    }
+
     /// Where the process is noted that holds its namespaces.
     fn holder_file(&self) -> PathBuf {
         self.lab.processes().join(format!("{}-holder", self.name()))
