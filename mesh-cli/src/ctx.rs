@@ -8,7 +8,13 @@ use std::{
 
 use serde::Deserialize;
 
-use crate::{cli::Connect, out::Out, view::Client};
+use crate::{
+    chart::NAMESPACE,
+    cli::{Connect, Where},
+    cluster::{Cluster, forward},
+    out::Out,
+    view::Client,
+};
 
 /// Largest file that is read for an address or a token, in bytes.
 const MAX_FILE: u64 = 64 * 1024;
@@ -20,6 +26,8 @@ pub(crate) struct Ctx {
     view: Option<String>,
     token_file: Option<PathBuf>,
     timeout: Duration,
+    /// The cluster whose controller is meant; None: one on this machine.
+    cluster: Option<Where>,
 }
 
 /// Why the controller cannot even be asked. Each text says what to do.
@@ -85,8 +93,10 @@ struct ControllerFile {
 /// Address and token of a view API.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
-    /// `HOST:PORT`.
+    /// Where it is, for people: `HOST:PORT`, or a pod.
     pub(crate) address: String,
+    /// `HOST:PORT`, as the controller is to see it.
+    pub(crate) authority: String,
     /// The bearer token.
     pub(crate) token: String,
     /// Where the token was read.
@@ -100,14 +110,20 @@ impl Ctx {
     ///
     /// # Errors
     /// [`CtxError::NoDirectory`] when there is nowhere to look.
-    pub(crate) fn new(flags: &Connect) -> Result<Self, CtxError> {
+    pub(crate) fn new(flags: &Connect, place: &Where) -> Result<Self, CtxError> {
         let default = || default_data_dir(|name| env::var_os(name).map(PathBuf::from));
         let data_dir = match (&flags.data_dir, &flags.view, &flags.view_token_file) {
             (Some(dir), ..) => dir.clone(),
             (None, Some(_), Some(_)) => default().unwrap_or_default(),
             _ => default().ok_or(CtxError::NoDirectory)?,
         };
+        let named = place.kubeconfig.is_some() || place.context.is_some();
+        let elsewhere = flags.data_dir.is_some() || flags.view.is_some();
+        let here = || elsewhere || data_dir.join("controller.json").exists();
+        let kubeconfig = || env::var_os("KUBECONFIG").is_some_and(|value| !value.is_empty());
+        let in_cluster = named || (!here() && kubeconfig());
         Ok(Self {
+            cluster: in_cluster.then(|| place.clone()),
             data_dir,
             view: flags.view.clone(),
             token_file: flags.view_token_file.clone(),
@@ -137,7 +153,7 @@ impl Ctx {
         if token.is_empty() || !token.bytes().all(|b| b.is_ascii_graphic()) {
             return Err(CtxError::BadToken(token_file));
         }
-        Ok(Target { address, token, token_file, timeout: self.timeout })
+        Ok(Target { authority: address.clone(), address, token, token_file, timeout: self.timeout })
     }
 
     /// Connects to the view API.
@@ -145,9 +161,28 @@ impl Ctx {
     /// # Errors
     /// When address or token cannot be read, or nothing answers; the error says what to do.
     pub(crate) async fn connect(&self, out: &Out) -> anyhow::Result<Client> {
+        if let Some(place) = &self.cluster {
+            return self.connect_in(place, out).await;
+        }
         let target = self.target()?;
         out.detail(&format!("asking {} with the token in {}", target.address, target.token_file.display()));
         Ok(Client::connect(target).await?)
+    }
+
+    /// Connects to the controller in a cluster, through its API server.
+    async fn connect_in(&self, place: &Where, out: &Out) -> anyhow::Result<Client> {
+        let cluster = Cluster::connect(place, self.timeout).await?;
+        let token = forward::token(&cluster).await?;
+        let (pod, stream) = forward::open(&cluster).await?;
+        let target = Target {
+            address: format!("pod {NAMESPACE}/{pod}"),
+            authority: format!("127.0.0.1:{}", mesh_core::ports::VIEW),
+            token,
+            token_file: PathBuf::from(format!("Secret {NAMESPACE}/mesh-view-token")),
+            timeout: self.timeout,
+        };
+        out.detail(&format!("asking {} of {}, context {}", target.address, cluster.url, cluster.context));
+        Ok(Client::over(target, stream).await?)
     }
 
     fn address_from_file(&self) -> Result<String, CtxError> {

@@ -69,7 +69,7 @@ fn main() -> ExitCode {
 }
 
 async fn run(cli: Cli, out: &mut Out) -> anyhow::Result<Exit> {
-    let ctx = || Ctx::new(&cli.connect);
+    let ctx = || Ctx::new(&cli.connect, &cli.place);
     match cli.command {
         Command::Check(args) => cmd::check::run(&ctx()?, &args, out).await,
         Command::Status(args) => cmd::status::run(&ctx()?, &args, out).await,

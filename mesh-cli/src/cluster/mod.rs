@@ -1,5 +1,6 @@
 //! A Kubernetes cluster, as a kubeconfig names it.
 
+pub(crate) mod forward;
 pub(crate) mod objects;
 pub(crate) mod preflight;
 pub(crate) mod rights;

@@ -2,7 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::{
+    apps::v1::ReplicaSet,
+    core::v1::{Event, Pod},
+};
 use kube::{
     Api,
     api::{ListParams, LogParams},
@@ -120,7 +123,10 @@ pub(crate) async fn rolled_out(
             let message = failure["message"].as_str().unwrap_or_default();
             return Err(WaitError::Hopeless(format!("no pod can be made: {message}")));
         }
-        if let Some(trouble) = trouble(cluster).await? {
+        let newest = if seen { newest(cluster, &object).await? } else { None };
+        if let Some(hash) = newest
+            && let Some(trouble) = trouble(cluster, &hash).await?
+        {
             if trouble.is_hopeless {
                 return Err(WaitError::Hopeless(trouble.text));
             }
@@ -177,15 +183,37 @@ struct Trouble {
     is_hopeless: bool,
 }
 
-async fn trouble(cluster: &Cluster) -> Result<Option<Trouble>, ClusterError> {
+/// What tells the newest pods of the controller: those of an earlier attempt may be past help.
+async fn newest(cluster: &Cluster, deployment: &Value) -> Result<Option<String>, ClusterError> {
+    const REVISION: &str = "deployment.kubernetes.io/revision";
+    let api: Api<ReplicaSet> = Api::namespaced(cluster.client.clone(), NAMESPACE);
+    let sets = api.list(&ListParams::default().labels(CONTROLLER)).await;
+    let sets = sets.map_err(|error| refused("listing the controller's replica sets", &error))?;
+    let wanted = deployment["metadata"]["annotations"][REVISION].as_str();
+    let is_newest = |set: &ReplicaSet| {
+        wanted.is_some()
+            && set.metadata.annotations.as_ref().and_then(|a| a.get(REVISION)).map(String::as_str) == wanted
+    };
+    let found = sets.into_iter().find(is_newest);
+    Ok(found.and_then(|set| set.metadata.labels?.remove("pod-template-hash")))
+}
+
+async fn trouble(cluster: &Cluster, hash: &str) -> Result<Option<Trouble>, ClusterError> {
     let api: Api<Pod> = Api::namespaced(cluster.client.clone(), NAMESPACE);
-    let pods = api.list(&ListParams::default().labels(CONTROLLER)).await;
+    let labels = format!("{CONTROLLER},pod-template-hash={hash}");
+    let pods = api.list(&ListParams::default().labels(&labels)).await;
     let pods = pods.map_err(|error| refused("listing the controller's pods", &error))?;
     let mut first = None;
     for pod in pods {
         let name = pod.metadata.name.clone().unwrap_or_default();
         let pod = serde_json::to_value(&pod).unwrap_or_default();
-        let Some(found) = pod_trouble(&name, &pod) else { continue };
+        let found = match pod_trouble(&name, &pod) {
+            Some(found) => found,
+            None => match warning(cluster, &name).await {
+                Some(text) => Trouble { text: format!("pod {name}: {text}"), is_hopeless: false },
+                None => continue,
+            },
+        };
         let Trouble { mut text, is_hopeless } = found;
         if is_hopeless && text.contains("CrashLoopBackOff") {
             let params = LogParams { previous: true, tail_lines: Some(LINES), ..LogParams::default() };
@@ -201,6 +229,15 @@ async fn trouble(cluster: &Cluster) -> Result<Option<Trouble>, ClusterError> {
         first.get_or_insert(Trouble { text, is_hopeless });
     }
     Ok(first)
+}
+
+/// The last warning of a pod, such as that its sandbox or a volume cannot be made; None also where it must not be read.
+async fn warning(cluster: &Cluster, pod: &str) -> Option<String> {
+    let api: Api<Event> = Api::namespaced(cluster.client.clone(), NAMESPACE);
+    let of = format!("involvedObject.kind=Pod,involvedObject.name={pod},type=Warning");
+    let events = api.list(&ListParams::default().fields(&of)).await.ok()?;
+    let last = events.items.into_iter().max_by_key(|event| event.last_timestamp.clone())?;
+    Some(format!("{}: {}", last.reason.unwrap_or_default(), last.message.unwrap_or_default()))
 }
 
 fn pod_trouble(name: &str, pod: &Value) -> Option<Trouble> {

@@ -17,6 +17,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::{
     Exit,
+    cluster::ClusterError,
     ctx::{Ctx, CtxError},
     out::{Out, units},
     view::{Client, ViewError},
@@ -71,7 +72,8 @@ fn warn(client: &mut Client, out: &Out) {
 
 /// True when the controller may be back soon, perhaps at another address.
 fn is_passing(error: &anyhow::Error) -> bool {
-    let away = matches!(error.downcast_ref(), Some(CtxError::NoController(_)));
+    let away = matches!(error.downcast_ref(), Some(CtxError::NoController(_)))
+        || matches!(error.downcast_ref(), Some(ClusterError::Unreachable { .. } | ClusterError::Odd { .. }));
     away || matches!(
         error.downcast_ref(),
         Some(ViewError::Unreachable { .. } | ViewError::Timeout { .. } | ViewError::NotAController { .. })

@@ -58,7 +58,6 @@ async fn upgrade(cluster: &Cluster, args: &UpgradeArgs, out: &Out) -> anyhow::Re
         );
         return Ok(Exit::Ok);
     };
-    out.failure(&error.to_string());
     Err(back(cluster, &earlier, &objects, error, out).await.into())
 }
 
@@ -89,7 +88,7 @@ async fn back(
     cause: WaitError,
     out: &Out,
 ) -> InstallError {
-    out.remark(&format!("going back to {}", earlier.version));
+    out.remark(&format!("it does not get healthy: going back to {}", earlier.version));
     let tried = Release::new(VERSION, serde_json::Value::Null, objects);
     match steps::take(cluster, &earlier.objects, Some(&tried), BACK, out).await {
         Ok(()) => {

@@ -195,8 +195,13 @@ impl Stage {
         let token_file = self.dir.state().join("view-token");
         let token = fs::read_to_string(&token_file).context("cannot read the controller's view-token")?;
         let token = token.trim().to_owned();
-        let target =
-            Target { address: address.to_owned(), token, token_file, timeout: Duration::from_secs(3) };
+        let target = Target {
+            address: address.to_owned(),
+            authority: address.to_owned(),
+            token,
+            token_file,
+            timeout: Duration::from_secs(3),
+        };
         Ok(Client::connect(target).await?)
     }
 

@@ -3,7 +3,7 @@
 mod left_out;
 mod transport;
 
-use std::{error::Error as _, path::PathBuf, time::Duration};
+use std::{error::Error as _, future::Future, io, path::PathBuf, time::Duration};
 
 use mesh_core::{
     config::{Endpoint as MeshEndpoint, WorkloadConfig},
@@ -16,6 +16,7 @@ use mesh_proto::{
     discovery::v1::EndpointSet,
     view::v1::{self as pb, view_client::ViewClient},
 };
+use tokio::io::{AsyncRead, AsyncWrite};
 use tonic::{
     Code, Request, Response, Status,
     metadata::{Ascii, MetadataValue},
@@ -122,17 +123,36 @@ impl Client {
     /// # Errors
     /// When nothing answers.
     pub(crate) async fn connect(target: Target) -> Result<Self, ViewError> {
+        let address = target.authority.clone();
+        Self::begin(target, Transport::connect(&address)).await
+    }
+
+    /// Speaks on a connection that is there.
+    ///
+    /// # Errors
+    /// When nothing answers.
+    pub(crate) async fn over(
+        target: Target,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    ) -> Result<Self, ViewError> {
+        Self::begin(target, Transport::over(stream)).await
+    }
+
+    async fn begin(
+        target: Target,
+        connect: impl Future<Output = io::Result<(Transport, Lifeline)>>,
+    ) -> Result<Self, ViewError> {
         let address = target.address.clone();
         let bad = |reason: String| ViewError::NotAController { address: address.clone(), reason };
         let bearer =
             format!("Bearer {}", target.token).parse().map_err(|_| bad("token not usable".into()))?;
-        let origin = format!("http://{address}").parse().map_err(|_| bad("not an address".into()))?;
-        let (transport, lifeline) =
-            match tokio::time::timeout(target.timeout, Transport::connect(&address)).await {
-                Ok(Ok(connected)) => connected,
-                Ok(Err(error)) => return Err(ViewError::Unreachable { address, reason: error.to_string() }),
-                Err(_) => return Err(ViewError::Timeout { address, timeout: target.timeout }),
-            };
+        let origin =
+            format!("http://{}", target.authority).parse().map_err(|_| bad("not an address".into()))?;
+        let (transport, lifeline) = match tokio::time::timeout(target.timeout, connect).await {
+            Ok(Ok(connected)) => connected,
+            Ok(Err(error)) => return Err(ViewError::Unreachable { address, reason: error.to_string() }),
+            Err(_) => return Err(ViewError::Timeout { address, timeout: target.timeout }),
+        };
         let inner = ViewClient::with_origin(transport, origin).max_decoding_message_size(MAX_ANSWER);
         Ok(Self { inner, lifeline, bearer, target, left_out: LeftOut::default() })
     }
@@ -242,7 +262,7 @@ fn is_loss(error: &(dyn std::error::Error + 'static)) -> bool {
     while let Some(cause) = next {
         let hyper = cause.downcast_ref::<hyper::Error>();
         let lost = hyper.is_some_and(|e| e.is_closed() || e.is_canceled() || e.is_incomplete_message());
-        if lost || cause.is::<std::io::Error>() {
+        if lost || cause.is::<io::Error>() {
             return true;
         }
         next = cause.source();

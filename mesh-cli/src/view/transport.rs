@@ -15,7 +15,11 @@ use hyper::{
     client::conn::http2::{SendRequest, handshake},
 };
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::{net::TcpStream, sync::watch};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    sync::watch,
+};
 use tonic::{Status, body::Body};
 
 /// The connection; clones share it.
@@ -27,7 +31,13 @@ pub(super) struct Transport {
 impl Transport {
     /// Connects to `HOST:PORT`.
     pub(super) async fn connect(address: &str) -> io::Result<(Self, Lifeline)> {
-        let stream = TcpStream::connect(address).await?;
+        Self::over(TcpStream::connect(address).await?).await
+    }
+
+    /// Speaks on a connection that is there.
+    pub(super) async fn over(
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    ) -> io::Result<(Self, Lifeline)> {
         let (sender, connection) =
             handshake(TokioExecutor::new(), TokioIo::new(stream)).await.map_err(io::Error::other)?;
         let (tell, lifeline) = watch::channel(None);

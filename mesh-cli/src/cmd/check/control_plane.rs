@@ -5,7 +5,6 @@ use mesh_proto::view::v1 as pb;
 use super::model::{Check, Outcome};
 use crate::{
     cmd::{Skew, skew, version::VERSION, when},
-    ctx::CtxError,
     view::ViewError,
 };
 
@@ -22,8 +21,8 @@ const MAX_CLOCK_SKEW: i64 = 5000;
 /// Certificates of the CA that expire within this time are warned of, in seconds: 30 days.
 const EXPIRES_SOON: i64 = 30 * 86_400;
 
-/// The address or the token could not be read.
-pub(super) fn not_found(error: &CtxError) -> Check {
+/// The address or the token could not be read, or nothing answers.
+pub(super) fn not_found(error: &anyhow::Error) -> Check {
     split(ANSWERS, &error.to_string())
 }
 

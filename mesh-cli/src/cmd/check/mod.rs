@@ -36,7 +36,7 @@ const SETTLE: Duration = Duration::from_millis(2500);
 pub(crate) async fn run(ctx: &Ctx, args: &CheckArgs, out: &Out) -> anyhow::Result<Exit> {
     let report = match &args.source {
         Some(directory) => offline::check(directory, args)?,
-        None => Report::new(online(ctx).await?),
+        None => Report::new(online(ctx, out).await?),
     };
     if !out.is_table() {
         out.document(&report)?;
@@ -49,16 +49,12 @@ pub(crate) async fn run(ctx: &Ctx, args: &CheckArgs, out: &Out) -> anyhow::Resul
     Ok(report.exit())
 }
 
-async fn online(ctx: &Ctx) -> anyhow::Result<Vec<Check>> {
+async fn online(ctx: &Ctx, out: &Out) -> anyhow::Result<Vec<Check>> {
     let mut checks = Vec::new();
-    let target = match ctx.target() {
-        Ok(target) => target,
-        Err(error @ CtxError::NoDirectory) => return Err(error.into()),
-        Err(error) => return Ok(vec![control_plane::not_found(&error)]),
-    };
-    let mut client = match Client::connect(target).await {
+    let mut client = match ctx.connect(out).await {
         Ok(client) => client,
-        Err(error) => return Ok(vec![control_plane::unreachable(&error)]),
+        Err(error) if matches!(error.downcast_ref(), Some(CtxError::NoDirectory)) => return Err(error),
+        Err(error) => return Ok(vec![control_plane::not_found(&error)]),
     };
     let asked = now_millis();
     let status = match client.status().await {
