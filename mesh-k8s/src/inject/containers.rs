@@ -18,6 +18,8 @@ pub(super) const VOLUMES: [&str; 3] = ["mesh-token", "mesh-trust", "mesh-run"];
 const TOKEN_DIR: &str = "/var/run/secrets/meshctl.dev/token";
 const TRUST_DIR: &str = "/var/run/secrets/meshctl.dev/trust";
 const RUN_DIR: &str = "/run/mesh";
+/// Where Kubernetes mounts a token of its API into each container that has nothing there.
+const API_DIR: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 /// Life of a token, in seconds; kubelet renews it in time.
 const TOKEN_LIFE: u32 = 3600;
 /// Time that a pod gets to end, unless it says otherwise, in seconds (Kubernetes).
@@ -91,6 +93,8 @@ fn container(name: &str, config: &Config, resources: &Resources, args: &[String]
         "image": config.proxy_image,
         "command": ["/mesh-proxy"],
         "args": args,
+        // The mesh has no use for a token of the API, and whoever breaks into it shall find none: the roots stand there.
+        "volumeMounts": [{ "name": VOLUMES[1], "mountPath": API_DIR, "readOnly": true }],
         // Why it failed is seen with the pod's status.
         "terminationMessagePolicy": "FallbackToLogsOnError",
     });
@@ -159,11 +163,13 @@ fn proxy(options: &Options, config: &Config, probes: &Map<String, Value>, grace:
     container["readinessProbe"] =
         json!({ "httpGet": health("/ready"), "periodSeconds": 5, "timeoutSeconds": 2 });
     container["securityContext"] = unprivileged();
-    container["volumeMounts"] = json!([
-        { "name": token, "mountPath": TOKEN_DIR, "readOnly": true },
-        { "name": trust, "mountPath": TRUST_DIR, "readOnly": true },
-        { "name": run, "mountPath": RUN_DIR },
-    ]);
+    if let Some(mounts) = container["volumeMounts"].as_array_mut() {
+        mounts.extend([
+            json!({ "name": token, "mountPath": TOKEN_DIR, "readOnly": true }),
+            json!({ "name": trust, "mountPath": TRUST_DIR, "readOnly": true }),
+            json!({ "name": run, "mountPath": RUN_DIR }),
+        ]);
+    }
     if options.native {
         container["restartPolicy"] = "Always".into();
         container["startupProbe"] = json!({

@@ -33,6 +33,11 @@ fn a_native_sidecar_stands_before_all_other_init_containers() {
     assert_eq!(proxy["securityContext"]["capabilities"], json!({ "drop": ["ALL"] }));
     assert_eq!(proxy["securityContext"]["runAsUser"], 1337);
     assert_eq!(proxy["securityContext"]["readOnlyRootFilesystem"], true);
+    for container in [init, proxy] {
+        let mounts = container["volumeMounts"].as_array().unwrap();
+        let covers = |mount: &Value| mount["mountPath"] == "/var/run/secrets/kubernetes.io/serviceaccount";
+        assert!(mounts.iter().any(covers), "no token of the API is mounted there");
+    }
     let env = proxy["env"].as_array().unwrap();
     let value = |name: &str| env.iter().find(|v| v["name"] == name).map(|v| v["value"].clone());
     assert_eq!(value("MESH_CONTROLLER").unwrap(), "mesh-controller.mesh-system.svc.cluster.local:15010");
