@@ -68,19 +68,24 @@ pub(crate) async fn check(
         found.push(obstacle(what, format!("the mesh needs 1.{OLDEST} or later")));
     }
     let ids: Vec<Id> = wanted.iter().map(Id::of).collect();
-    let missing = rights::missing(cluster, &ids, &["get", "create", "patch"]).await?;
-    if !missing.is_empty() {
-        let remedy = "use a context of somebody who may, such as a cluster-admin";
-        found.push(obstacle(format!("you may not {}", missing.join("; ")), remedy));
-        // All else could not be read.
-        return Ok(found);
-    }
     found.extend(managers(cluster, &ids).await?);
     if !beside_others {
         found.extend(others(cluster).await?);
     }
     found.extend(kinds(cluster, &ids).await?);
     Ok(found)
+}
+
+/// What whoever asks lacks the rights for; without them all else could not be read.
+///
+/// # Errors
+/// When the cluster cannot be asked.
+pub(crate) async fn rights(cluster: &Cluster, wanted: &[Value]) -> Result<Vec<Obstacle>, ClusterError> {
+    let ids: Vec<Id> = wanted.iter().map(Id::of).collect();
+    let missing = rights::missing(cluster, &ids, &["get", "create", "patch"]).await?;
+    let remedy = "use a context of somebody who may, such as a cluster-admin";
+    let told = (!missing.is_empty()).then(|| obstacle(format!("you may not {}", missing.join("; ")), remedy));
+    Ok(told.into_iter().collect())
 }
 
 /// Who else manages what would be applied.

@@ -38,6 +38,7 @@ pub(crate) async fn run(
     let mut objects = rendered(overlay.clone())?;
     let cluster = connect(place, timeout, out).await?;
     let result = async {
+        may(&cluster, &objects).await?;
         let earlier = Release::read(&cluster).await?;
         let mut overlay = overlay;
         if let Some(earlier) = &earlier {
@@ -88,6 +89,12 @@ pub(super) async fn connect(
     let context = table::plain(&cluster.context);
     out.remark(&format!("cluster   {} (context {context}, Kubernetes {major}.{minor})", cluster.url));
     Ok(cluster)
+}
+
+/// Sees that whoever asks has the rights for it.
+pub(super) async fn may(cluster: &Cluster, objects: &[Value]) -> anyhow::Result<()> {
+    let obstacles = preflight::rights(cluster, objects).await?;
+    if obstacles.is_empty() { Ok(()) } else { Err(InstallError::Obstacles(obstacles).into()) }
 }
 
 /// Sees that all can be applied, and what that would do.

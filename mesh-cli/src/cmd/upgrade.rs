@@ -25,9 +25,13 @@ pub(crate) async fn run(
     out: &Out,
 ) -> anyhow::Result<Exit> {
     // Refused before anybody is asked.
-    install::rendered(args.values.wanted().overlay(install::base())?)?;
+    let objects = install::rendered(args.values.wanted().overlay(install::base())?)?;
     let cluster = install::connect(place, timeout, out).await?;
-    upgrade(&cluster, args, out).await.or_else(|error| crate::install::told(error, out))
+    let done = async {
+        install::may(&cluster, &objects).await?;
+        upgrade(&cluster, args, out).await
+    };
+    done.await.or_else(|error| crate::install::told(error, out))
 }
 
 async fn upgrade(cluster: &Cluster, args: &UpgradeArgs, out: &Out) -> anyhow::Result<Exit> {
