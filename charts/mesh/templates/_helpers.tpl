@@ -12,6 +12,30 @@ app.kubernetes.io/name: mesh-controller
 app.kubernetes.io/part-of: mesh
 {{- end -}}
 
+{{- /* Labels of what writes firewall rules from the nodes. */ -}}
+{{- define "mesh.cniLabels" -}}
+app.kubernetes.io/name: mesh-cni
+app.kubernetes.io/part-of: mesh
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service | quote }}
+{{- end -}}
+
+{{- /* Its containers write into directories of the node, whoever owns them. */ -}}
+{{- define "mesh.cniSecurity" -}}
+runAsUser: 0
+runAsGroup: 0
+runAsNonRoot: false
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities:
+  drop:
+    - ALL
+  add:
+    - DAC_OVERRIDE
+seccompProfile:
+  type: RuntimeDefault
+{{- end -}}
+
 {{- define "mesh.tag" -}}
 {{ .Values.image.tag | default .Chart.AppVersion }}
 {{- end -}}
@@ -34,7 +58,7 @@ nativeSidecars: {{ .Values.proxy.nativeSidecars | quote }}
 controller: {{ printf "mesh-controller.%s.svc.%s:15010" .Release.Namespace .Values.clusterDomain | quote }}
 trustDomain: {{ .Values.trustDomain | quote }}
 clusterDomain: {{ .Values.clusterDomain | quote }}
-cni: {{ .Values.proxy.cni }}
+cni: {{ .Values.cni.enabled }}
 {{- with .Values.proxy.resources }}
 resources: {{ toJson . }}
 {{- end }}

@@ -28,7 +28,7 @@ const SCHEMA: &str = include_str!("../../../charts/mesh/values.schema.json");
 /// What all templates include.
 const HELPERS: &str = include_str!("../../../charts/mesh/templates/_helpers.tpl");
 
-const TEMPLATES: [File; 16] = files![
+const TEMPLATES: [File; 17] = files![
     "templates/namespace.yaml",
     "templates/crds/workloads.yaml",
     "templates/crds/trafficpolicies.yaml",
@@ -44,6 +44,7 @@ const TEMPLATES: [File; 16] = files![
     "templates/disruption.yaml",
     "templates/deployment.yaml",
     "templates/monitoring.yaml",
+    "templates/cni.yaml",
     "templates/webhooks.yaml",
 ];
 

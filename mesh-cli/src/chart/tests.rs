@@ -15,7 +15,7 @@ use super::{
 };
 
 /// Sets of values, as they are typed after `helm template` and `meshctl install`.
-const SETS: [&[&str]; 18] = [
+const SETS: [&[&str]; 19] = [
     &[],
     &["profile=demo"],
     &["profile=ha"],
@@ -34,7 +34,7 @@ const SETS: [&[&str]; 18] = [
         "proxy.skipOutboundPorts={25,587,6000-6100}",
         "proxy.skipInboundPorts[0]=9090",
         "proxy.skipOutboundCidrs={10.0.0.0/8,fd00::/8}",
-        "proxy.cni=true",
+        "cni.enabled=true",
         "proxy.nativeSidecars=false",
     ],
     &[
@@ -51,11 +51,19 @@ const SETS: [&[&str]; 18] = [
         "controller.logLevel=mesh_controller=debug\\,info",
         "controller.leafLifetime=90m",
     ],
+    &[
+        "namespace.create=true",
+        "cni.enabled=true",
+        "cni.binDir=/var/lib/cni/bin",
+        "cni.confDir=/var/lib/cni/net.d",
+        "cni.resources=null",
+        "image.pullSecrets={one}",
+    ],
     &["controller.resources=null", "proxy.resources.limits=null", "proxy.resources.requests.cpu=1"],
 ];
 
 /// Sets that nobody may render.
-const BAD: [&[&str]; 9] = [
+const BAD: [&[&str]; 10] = [
     &["controller.replicas=0"],
     &["controller.replicas=two"],
     &["controller.antiAffinity=maybe"],
@@ -65,6 +73,7 @@ const BAD: [&[&str]; 9] = [
     &["proxy.skipOutboundPorts={70000}"],
     &["webhooks.failurePolicy=fail"],
     &["trustDomain=Prod"],
+    &["cni.binDir=opt"],
 ];
 
 fn chart() -> PathBuf {

@@ -13,7 +13,7 @@ use super::{Cluster, ClusterError, is_absent, refused};
 pub(crate) const MANAGER: &str = "meshctl";
 
 /// Kinds that the chart makes, with their names in URLs, and whether they lie in namespaces.
-const KINDS: [(&str, &str, bool); 19] = [
+const KINDS: [(&str, &str, bool); 20] = [
     ("Namespace", "namespaces", false),
     ("CustomResourceDefinition", "customresourcedefinitions", false),
     ("ServiceAccount", "serviceaccounts", true),
@@ -26,6 +26,7 @@ const KINDS: [(&str, &str, bool); 19] = [
     ("NetworkPolicy", "networkpolicies", true),
     ("PodDisruptionBudget", "poddisruptionbudgets", true),
     ("Deployment", "deployments", true),
+    ("DaemonSet", "daemonsets", true),
     ("ServiceMonitor", "servicemonitors", true),
     ("PodMonitor", "podmonitors", true),
     ("MutatingWebhookConfiguration", "mutatingwebhookconfigurations", false),

@@ -19,7 +19,7 @@ fn turn(kind: &str) -> u8 {
     match kind {
         "Namespace" => 0,
         "CustomResourceDefinition" => 1,
-        "Deployment" => 3,
+        "Deployment" | "DaemonSet" => 3,
         "MutatingWebhookConfiguration" | "ValidatingWebhookConfiguration" => 4,
         "ServiceMonitor" | "PodMonitor" => 5,
         _ => 2,

@@ -56,13 +56,12 @@ impl Failure {
         Self { version: version.to_owned(), ..self }
     }
 
-    /// As CNI wants it. Runtimes show the message and, some, the details: the message has both.
+    /// As CNI wants it. Runtimes show the message, a semicolon, and the details.
     pub(super) fn to_json(&self) -> String {
-        let whole = format!("mesh-cni: {}: {}", self.message, self.details);
         let json = json!({
             "cniVersion": self.version,
             "code": self.code as u32,
-            "msg": cut(&whole),
+            "msg": cut(&self.message),
             "details": cut(&self.details),
         });
         json.to_string()

@@ -71,7 +71,7 @@ fn what_is_wrong_has_its_code() {
         assert_eq!(failure.code, code, "{failure:?}");
         let json: Value = serde_json::from_str(&failure.to_json()).unwrap();
         assert_eq!(json["code"], code as u32);
-        assert!(json["msg"].as_str().unwrap().contains(text), "{json}");
+        assert!(format!("{}; {}", json["msg"], json["details"]).replace('\\', "").contains(text), "{json}");
     }
 }
 
@@ -105,6 +105,8 @@ proptest! {
         let text = Failure::new(Code::Io, message, &details).in_version("1.1.0").to_json();
         let json: Value = serde_json::from_str(&text).unwrap();
         prop_assert_eq!(&json["cniVersion"], "1.1.0");
-        prop_assert!(json["msg"].as_str().unwrap().len() <= 800);
+        for field in ["msg", "details"] {
+            prop_assert!(json[field].as_str().unwrap().len() <= 800);
+        }
     }
 }

@@ -91,7 +91,8 @@ fn json_of(output: &Output) -> Value {
 fn refused(output: &Output) -> (u64, String) {
     assert!(!output.status.success(), "{output:?}");
     let json = json_of(output);
-    (json["code"].as_u64().unwrap(), json["msg"].as_str().unwrap().to_owned())
+    let text = |field: &str| json[field].as_str().unwrap().to_owned();
+    (json["code"].as_u64().unwrap(), format!("{}; {}", text("msg"), text("details")))
 }
 
 #[test]
