@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use super::place::{API, DNS, Lab};
 use super::process::PAUSE;
 use super::remains::{Before, Inside};
-use super::{binaries, controller, down, image, needs, template, up};
+use super::{binaries, cni, controller, down, image, needs, template, up};
 use crate::stages::Stages;
 use crate::workspace;
 
@@ -68,6 +68,7 @@ fn parts(lab: &Lab, stages: &mut Stages) -> Result<()> {
     stages.run("lab: down", || end(lab, &before))?;
     stages.run("lab: up, two nodes", || start(lab, 2))?;
     stages.run("lab: two nodes", || cluster(lab))?;
+    stages.run("lab: rules from the nodes", || cni::check(lab))?;
     stages.run("lab: down again", || end(lab, &before))
 }
 

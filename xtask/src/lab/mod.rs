@@ -5,6 +5,7 @@ mod binaries;
 mod cgroups;
 pub(crate) mod check;
 mod cluster;
+mod cni;
 mod controller;
 mod down;
 mod image;
