@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask test`, `demo`, `tidy`, `fuzz`, `bench`, `scale`, `soak`, `h2spec`, `helm`, `lab`, `image`.
+//! The project's own commands: `cargo xtask test`, `demo`, `tidy`, `fuzz`, `bench`, `scale`, `soak`, `h2spec`, `helm`, `lab`, `image`, `e2e`.
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -7,6 +7,7 @@
 
 mod bench;
 mod demo;
+mod e2e;
 mod fuzz;
 mod h2spec;
 mod helm;
@@ -54,6 +55,8 @@ enum Command {
     Soak(soak::Args),
     /// Run a real Kubernetes of one or two nodes on this machine (needs root).
     Lab(lab::Args),
+    /// Test the whole mesh on a real cluster, from install to uninstall (needs root, or a cluster of yours).
+    E2e(e2e::Args),
     /// Build container images without a container engine, and lists of what is in them.
     Image(image::Args),
 }
@@ -71,6 +74,7 @@ fn main() -> ExitCode {
         Command::Soak(args) => soak::run(&args),
         Command::Lab(args) => lab::run(&args),
         Command::Image(args) => image::run(&args),
+        Command::E2e(args) => e2e::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result, bail};
 
 use crate::stages::Stages;
-use crate::{fuzz, helm, lab, soak, tidy, workspace};
+use crate::{e2e, fuzz, helm, lab, soak, tidy, workspace};
 
 /// How long each fuzz target is run.
 const FUZZ_SECONDS: u32 = 1;
@@ -18,7 +18,8 @@ pub(crate) struct Args {
     /// Also check formatting and lints, and fail if any test cannot run on this machine.
     #[arg(long)]
     ci: bool,
-    /// Also start a real Kubernetes, as root, and see that it works and leaves nothing (docs/lab.md).
+    /// Also start a real Kubernetes, as root, see that it works and leaves nothing, and the mesh in it from install to
+    /// uninstall (docs/lab.md).
     #[arg(long)]
     with_lab: bool,
     /// Given to `cargo test` as they are, for example -p mesh-core, or part of a test's name.
@@ -86,6 +87,7 @@ fn run_stages(args: &Args, stages: &mut Stages) -> Result<Counts> {
     }
     if args.with_lab {
         lab::check::run(stages)?;
+        e2e::all(stages)?;
     }
     Ok(counts)
 }

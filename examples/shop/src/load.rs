@@ -49,6 +49,9 @@ pub(crate) struct LoadArgs {
     /// Requests at the same time
     #[arg(long, default_value_t = 16)]
     concurrency: u16,
+    /// Callers that take turns, each with a connection of its own at least
+    #[arg(long, default_value_t = 1)]
+    callers: u16,
     /// Paths to ask for in turn, instead of a mix of all pages
     #[arg(long = "path")]
     paths: Vec<String>,
@@ -97,7 +100,8 @@ struct Tally {
 
 struct Job {
     args: LoadArgs,
-    client: Client,
+    /// At least one.
+    callers: Vec<Client>,
     started: Instant,
     next: AtomicU64,
     tally: Mutex<Tally>,
@@ -113,10 +117,10 @@ pub(crate) async fn run(args: LoadArgs) -> anyhow::Result<ExitCode> {
     let stats = Arc::new(Stats::default());
     serve::stats(&args.process, Arc::clone(&stats), shutdown.clone()).await?;
     let workers = args.concurrency.max(1);
-    let client = Client::new(args.target.clone(), TIMEOUT);
+    let callers = (0..args.callers.max(1)).map(|_| Client::new(args.target.clone(), TIMEOUT)).collect();
     let job = Arc::new(Job {
         args,
-        client,
+        callers,
         started: Instant::now(),
         next: AtomicU64::new(0),
         tally: Mutex::default(),
@@ -162,7 +166,8 @@ impl Job {
             }
             let sent = Instant::now();
             let path = path(&self.args.paths, number);
-            let answer = self.client.get(&self.args.host, &path).await;
+            let caller = &self.callers[(number % self.callers.len() as u64) as usize];
+            let answer = caller.get(&self.args.host, &path).await;
             let micros = sent.elapsed().as_micros() as u64;
             self.stats.called(&self.args.host, answer.as_ref().is_ok_and(|a| a.status.is_success()));
             self.tally.lock().unwrap_or_else(PoisonError::into_inner).count(answer, micros);

@@ -8,7 +8,7 @@ pub(crate) mod arrange;
 pub(crate) mod cells;
 pub(crate) mod client;
 mod measure;
-mod peers;
+pub(crate) mod peers;
 mod plan;
 mod probe;
 pub(crate) mod process;

@@ -64,7 +64,7 @@ fn envoy(target: &Path) -> Result<(PathBuf, String)> {
 }
 
 /// A program of the Debian package of the same name, which root installs.
-fn packaged(name: &str, version: &str) -> Result<(PathBuf, String)> {
+pub(crate) fn packaged(name: &str, version: &str) -> Result<(PathBuf, String)> {
     if !workspace::on_path(name) {
         let root = workspace::output(Command::new("id").arg("-u")).is_ok_and(|id| id.trim() == "0");
         if !root || !workspace::on_path("apt-get") {

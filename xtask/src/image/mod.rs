@@ -10,10 +10,10 @@ mod names;
 mod sbom;
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
-use clap::builder::PossibleValuesParser;
+use clap::{Parser as _, builder::PossibleValuesParser};
 
 use self::binaries::Binary;
 use self::closure::Packages;
@@ -106,6 +106,25 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     stages.print();
     println!("{}", result?);
     Ok(())
+}
+
+/// Makes all images, by a profile of cargo.
+pub(crate) fn all(profile: &str) -> Result<()> {
+    let words = ["image", "--profile", profile];
+    run(&Only::try_parse_from(words).context("arguments of our own")?.args)
+}
+
+/// The archives that [`all`] makes.
+pub(crate) fn archives() -> Result<Vec<PathBuf>> {
+    let folder = workspace::target_directory()?.join("images");
+    Ok(RECIPES.iter().map(|recipe| folder.join(format!("{}.oci.tar", recipe.name))).collect())
+}
+
+/// The arguments alone.
+#[derive(clap::Parser)]
+struct Only {
+    #[command(flatten)]
+    args: Args,
 }
 
 /// Makes the images, and returns a table of them.

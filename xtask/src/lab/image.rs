@@ -28,7 +28,8 @@ pub(super) fn import(node: &Node<'_>, file: &Path) -> Result<()> {
 
 /// Writes the image into the file, in Docker's format. `folder` is for what it takes on the way.
 pub(super) fn make(folder: &Path, file: &Path) -> Result<()> {
-    let (root, bin) = (folder.join("root"), folder.join("root").join("bin"));
+    let root = folder.join("root");
+    let bin = root.join("bin");
     for path in [&bin, &root.join("tmp"), &root.join("etc")] {
         fs::create_dir_all(path).with_context(|| format!("cannot make {}", path.display()))?;
     }
@@ -39,7 +40,13 @@ pub(super) fn make(folder: &Path, file: &Path) -> Result<()> {
             symlink("busybox", bin.join(applet)).with_context(|| format!("cannot link {applet}"))?;
         }
     }
-    let layer = folder.join("layer.tar");
+    pack(folder, &[BUSYBOX, PAUSE], file)
+}
+
+/// Writes the folder `root` in `folder` as an image of these names into the file. Its containers wait for ever unless told
+/// what to do.
+pub(super) fn pack(folder: &Path, names: &[&str], file: &Path) -> Result<()> {
+    let (root, layer) = (folder.join("root"), folder.join("layer.tar"));
     let own = ["--owner=0", "--group=0", "--sort=name"];
     quietly(Command::new("tar").args(own).arg("-cf").arg(&layer).arg("-C").arg(&root).arg("."))?;
     let layer = fs::read(&layer).with_context(|| format!("cannot read {}", layer.display()))?;
@@ -49,7 +56,7 @@ pub(super) fn make(folder: &Path, file: &Path) -> Result<()> {
         "config": {"Cmd": ["/bin/sleep", "2147483647"], "Env": ["PATH=/bin"]},
         "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{}", archive::sha256(&layer))]},
     });
-    let manifest = json!([{"Config": "config.json", "RepoTags": [BUSYBOX, PAUSE], "Layers": ["layer.tar"]}]);
+    let manifest = json!([{"Config": "config.json", "RepoTags": names, "Layers": ["layer.tar"]}]);
     let (manifest, config) = (archive::pretty(&manifest)?, archive::pretty(&config)?);
     let parts = [("manifest.json", &manifest), ("config.json", &config), ("layer.tar", &layer)];
     let parts = parts.map(|(path, bytes)| Entry { path, mode: 0o644, bytes });

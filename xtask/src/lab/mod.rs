@@ -15,7 +15,7 @@ mod needs;
 mod network;
 mod node;
 mod pki;
-mod place;
+pub(crate) mod place;
 mod process;
 mod remains;
 mod status;
@@ -91,8 +91,23 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
 }
 
+/// Starts a lab of so many nodes.
+pub(crate) fn start(lab: &Lab, nodes: u8) -> Result<()> {
+    up::run(lab, &up::Options { nodes, install: false })
+}
+
+/// Packs the folder `root` in `folder` as an image of these names.
+pub(crate) fn pack(folder: &Path, names: &[&str], file: &Path) -> Result<()> {
+    image::pack(folder, names, file)
+}
+
+/// Ends a lab, if it is up.
+pub(crate) fn end(lab: &Lab) -> Result<()> {
+    down::run(lab)
+}
+
 /// Imports image files into all nodes.
-fn load(lab: &Lab, files: &[PathBuf]) -> Result<()> {
+pub(crate) fn load(lab: &Lab, files: &[PathBuf]) -> Result<()> {
     require_up(lab)?;
     for file in files {
         ensure!(file.is_file(), "{} is not a file", file.display());

@@ -79,7 +79,7 @@ impl Lab {
     }
 
     /// The lab of that name, where the environment says, or in the usual places.
-    pub(super) fn from_environment(name: &str) -> Result<Self> {
+    pub(crate) fn from_environment(name: &str) -> Result<Self> {
         let base = std::env::var_os(STATE).map_or_else(|| DEFAULT_STATE.into(), PathBuf::from);
         Self::new(name, &base, std::env::var_os(CACHE).as_deref().map(Path::new))
     }
@@ -90,7 +90,7 @@ impl Lab {
     }
 
     /// What to type for this lab.
-    pub(super) fn command(&self, what: &str) -> String {
+    pub(crate) fn command(&self, what: &str) -> String {
         match self.name.as_str() {
             DEFAULT_NAME => format!("cargo xtask lab {what}"),
             name => format!("cargo xtask lab --name {name} {what}"),
@@ -118,7 +118,7 @@ impl Lab {
     }
 
     /// Lets its holder do everything.
-    pub(super) fn kubeconfig(&self) -> PathBuf {
+    pub(crate) fn kubeconfig(&self) -> PathBuf {
         self.pki().join("admin.conf")
     }
 
@@ -183,10 +183,24 @@ impl Lab {
         self.folder().join("kubectl")
     }
 
+    /// The network namespace of the first node.
+    pub(crate) fn first_network(&self) -> PathBuf {
+        Path::new("/run/netns").join(self.own(1))
+    }
+
+    /// The control group of the first node's pods.
+    pub(crate) fn first_cgroup(&self) -> String {
+        self.own(1)
+    }
+
+    /// A command in the network of the first node.
+    pub(crate) fn in_network(&self, program: &Path) -> Command {
+        Node { lab: self, number: 1 }.in_network(program)
+    }
+
     /// `kubectl` as administrator.
-    pub(super) fn kubectl<const N: usize>(&self, args: [&str; N]) -> Command {
-        let first = Node { lab: self, number: 1 };
-        let mut command = first.in_network(&self.binaries().join("kubectl"));
+    pub(crate) fn kubectl<const N: usize>(&self, args: [&str; N]) -> Command {
+        let mut command = self.in_network(&self.binaries().join("kubectl"));
         command.arg("--kubeconfig").arg(self.kubeconfig());
         command.arg("--cache-dir").arg(self.kubectl_cache()).args(args);
         command
