@@ -147,7 +147,7 @@ fn init(options: &Options, config: &Config) -> Value {
         "privileged": false,
         "allowPrivilegeEscalation": false,
         "readOnlyRootFilesystem": true,
-        "capabilities": { "drop": ["ALL"], "add": ["NET_ADMIN", "NET_RAW"] },
+        "capabilities": { "drop": ["ALL"], "add": ["NET_ADMIN"] },
         "seccompProfile": { "type": "RuntimeDefault" },
     });
     container

@@ -110,6 +110,37 @@ fn again_is_the_same_and_removing_restores() {
     namespace.init("--remove");
 }
 
+/// What the init container of a pod is given.
+#[test]
+fn net_admin_is_enough() {
+    let Some(namespace) = namespace() else { return };
+    let flags = "--proxy-uid 1337 --skip-outbound-port 80,90-100 --skip-inbound-port 22 --skip-uid 9 \
+                 --skip-outbound-cidr 10.0.0.0/8,fd00::/8";
+    namespace.init(flags);
+    let expected = kernel(&namespace);
+    namespace.init("--remove");
+    let only = ["--bounding-set=-all,+net_admin", "--inh-caps=-all,+net_admin", "--no-new-privs"];
+    let alone = |program: &str| {
+        let mut command = namespace.command("setpriv");
+        command.args(only).arg(program);
+        command
+    };
+    let has = alone("cat").arg("/proc/self/status").output().unwrap();
+    let has = String::from_utf8(has.stdout).unwrap();
+    // Number 12 of linux/capability.h.
+    assert!(has.contains("CapEff:\t0000000000001000\nCapBnd:\t0000000000001000"), "{has}");
+    // Twice: to replace a table is to read it too.
+    for _ in 0..2 {
+        let outcome = alone(env!("CARGO_BIN_EXE_mesh-proxy"))
+            .arg("init")
+            .args(flags.split_whitespace())
+            .output()
+            .unwrap();
+        assert!(outcome.status.success(), "{}", String::from_utf8_lossy(&outcome.stderr));
+        assert_eq!(kernel(&namespace), expected);
+    }
+}
+
 #[test]
 fn what_cannot_be_done_is_told_and_changes_nothing() {
     let Some(namespace) = namespace() else { return };

@@ -21,7 +21,7 @@ fn a_native_sidecar_stands_before_all_other_init_containers() {
         init["securityContext"],
         json!({ "runAsUser": 0, "runAsGroup": 0, "runAsNonRoot": false, "privileged": false,
             "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true,
-            "capabilities": { "drop": ["ALL"], "add": ["NET_ADMIN", "NET_RAW"] },
+            "capabilities": { "drop": ["ALL"], "add": ["NET_ADMIN"] },
             "seccompProfile": { "type": "RuntimeDefault" } })
     );
     let proxy = &new["spec"]["initContainers"][1];
