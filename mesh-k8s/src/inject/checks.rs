@@ -7,7 +7,7 @@ use super::{
     PROXY_UID, Refusals, containers,
     shape::{self, Pod},
 };
-use crate::{labels, nearest::nearest};
+use crate::{labels, nearest::nearest, parse::TLS_MODES};
 
 /// Ports of the proxy.
 const TAKEN: [u16; 4] = [ports::ADMIN, ports::OUTBOUND, ports::INBOUND, ports::HEALTH];
@@ -65,7 +65,11 @@ fn user(path: &str, context: &Value, refusals: &mut Refusals) {
 fn names(pod: &Pod<'_>, refusals: &mut Refusals) {
     for (field, name) in pod.ours() {
         let is_option = labels::OF_PODS.contains(&name);
-        if matches!(name, labels::INJECT | labels::MTLS) || is_option && field == "annotations" {
+        if name == labels::INJECT || is_option && field == "annotations" {
+            continue;
+        }
+        if name == labels::MTLS {
+            mtls(pod, field, refusals);
             continue;
         }
         let path = shape::path(field, name);
@@ -80,5 +84,24 @@ fn names(pod: &Pod<'_>, refusals: &mut Refusals) {
             };
             refusals.add(path, "the option is unknown", remedy);
         }
+    }
+}
+
+/// What is no mode would refuse the whole pod once it runs, when its author looks no more.
+fn mtls(pod: &Pod<'_>, field: &str, refusals: &mut Refusals) {
+    let said = |field: &str| pod.texts(field).get(labels::MTLS).and_then(Value::as_str);
+    let Some(text) = said(field) else { return };
+    let path = shape::path(field, labels::MTLS);
+    let words = TLS_MODES.map(|(word, _)| word);
+    if !words.contains(&text) {
+        let remedy = match nearest(text, words) {
+            Some(word) => format!("did you mean {word:?}?"),
+            None => format!("write {}", words.join(" or ")),
+        };
+        refusals.add(path, format!("{text:?} is not known"), remedy);
+    } else if field == "annotations"
+        && let Some(label) = said("labels").filter(|label| *label != text && words.contains(label))
+    {
+        refusals.add(path, format!("it says {text:?}, and the label says {label:?}"), "keep one of them");
     }
 }

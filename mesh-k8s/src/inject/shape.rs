@@ -91,7 +91,8 @@ impl<'a> Pod<'a> {
         self.texts("annotations")
     }
 
-    fn texts(&self, name: &str) -> &'a Map<String, Value> {
+    /// Labels or annotations.
+    pub(super) fn texts(&self, name: &str) -> &'a Map<String, Value> {
         self.metadata.get(name).and_then(Value::as_object).unwrap_or(&*NOTHING)
     }
 

@@ -97,6 +97,8 @@ fn wrong_options_are_refused_with_the_annotation() {
     check("native-sidecar", "yes", "\"yes\" is not known; write true or false");
     check("skip-inbound-port", "1", "the option is unknown; did you mean \"meshctl.dev/skip-inbound-ports\"");
     check("default-policy", "deny", "it has no effect on a pod");
+    check("mtls", "stict", "\"stict\" is not known; did you mean \"strict\"?");
+    check("mtls", "on", "\"on\" is not known; write permissive or strict");
     check("inject", "true", "\"true\" is not known; write enabled or disabled");
     check("injected", "0.1.0", "it says that there is a proxy");
     let many = vec!["1"; 101].join(",");
@@ -108,6 +110,23 @@ fn wrong_options_are_refused_with_the_annotation() {
     );
     let label = json!({ "metadata": { "labels": { "meshctl.dev/log-level": "info" } }, "spec": { "containers": [app()] } });
     check_refused(&label, &["metadata.labels[meshctl.dev/log-level]: it is an annotation"]);
+}
+
+#[test]
+fn label_and_annotation_must_agree_on_mtls() {
+    let pod = |label: &str, annotation: &str| {
+        let metadata = json!({ "labels": { "meshctl.dev/mtls": label }, "annotations": { "meshctl.dev/mtls": annotation } });
+        json!({ "metadata": metadata, "spec": { "containers": [app()] } })
+    };
+    injected(&pod("strict", "strict"), &Config::default(), SERVER);
+    let differ =
+        "metadata.annotations[meshctl.dev/mtls]: it says \"permissive\", and the label says \"strict\"";
+    check_refused(&pod("strict", "permissive"), &[differ]);
+    // Told once, where it is wrong.
+    check_refused(
+        &pod(" strict", "strict"),
+        &["metadata.labels[meshctl.dev/mtls]: \" strict\" is not known"],
+    );
 }
 
 #[test]

@@ -32,7 +32,9 @@ const DEFAULT_POLICIES: [(&str, DefaultAction); 4] = [
 /// Longest label value, in bytes (Kubernetes).
 const MAX_LABEL: usize = 63;
 
-const TLS_MODES: [(&str, TlsMode); 2] = [("permissive", TlsMode::Permissive), ("strict", TlsMode::Strict)];
+/// The words for what is let in without mesh TLS.
+pub(crate) const TLS_MODES: [(&str, TlsMode); 2] =
+    [("permissive", TlsMode::Permissive), ("strict", TlsMode::Strict)];
 
 /// What is read of `metadata`.
 #[derive(Debug, Default)]

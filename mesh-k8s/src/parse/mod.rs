@@ -23,6 +23,7 @@ mod workload;
 use std::sync::Arc;
 
 pub use self::document::{Document, split as documents};
+pub(crate) use self::metadata::TLS_MODES;
 
 use mesh_core::name::{ObjectRef, is_dns_label, is_dns_name};
 
