@@ -1,6 +1,7 @@
 //! The only place that knows every part: starts them in order, and stops them.
 
 use std::{
+    collections::HashSet,
     net::SocketAddr,
     path::Path,
     sync::Arc,
@@ -226,6 +227,8 @@ pub(crate) async fn stopped(stop: &mut watch::Receiver<bool>) {
 
 /// Logs problems that were not there before.
 fn report(problems: &[Problem], before: &[Problem]) {
+    // One option can be told of every pod.
+    let before: HashSet<&Problem> = before.iter().collect();
     for problem in problems.iter().filter(|problem| !before.contains(problem)) {
         tracing::warn!(refused = problem.refused, "{problem}");
     }

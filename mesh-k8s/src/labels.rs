@@ -1,5 +1,7 @@
 //! Every label and annotation that the mesh reads.
 
+use crate::nearest::nearest;
+
 /// On a Namespace (annotation or label): what happens to calls that no rule matches; `allow` (the default),
 /// `authenticated`, `deny` or `smi`.
 pub const DEFAULT_POLICY: &str = "meshctl.dev/default-policy";
@@ -62,7 +64,7 @@ pub const ZONE: &str = "topology.kubernetes.io/zone";
 /// On an EndpointSlice: the Service that it belongs to.
 pub const SERVICE_OF_SLICE: &str = "kubernetes.io/service-name";
 
-/// What the mesh's own names begin with: an unknown one is refused, for it is a spelling mistake.
+/// What the mesh's own names begin with: an unknown one is refused where it is written, for it is a spelling mistake.
 pub const PREFIX: &str = "meshctl.dev/";
 
 /// All names under [`PREFIX`].
@@ -90,3 +92,23 @@ pub const API_VERSION: &str = "meshctl.dev/v1alpha1";
 
 /// API group of the mesh's own kinds.
 pub const API_GROUP: &str = "meshctl.dev";
+
+/// What is wrong with a name under [`PREFIX`] among a pod's `labels` or `annotations`, and what to do about it. None: it
+/// means something there.
+pub(crate) fn stray_on_pod(field: &str, name: &str) -> Option<(&'static str, String)> {
+    let is_option = OF_PODS.contains(&name);
+    if matches!(name, INJECT | MTLS) || is_option && field == "annotations" {
+        return None;
+    }
+    Some(if is_option {
+        ("it is an annotation, and here a label", "move it to the annotations".to_owned())
+    } else if name == DEFAULT_POLICY {
+        ("it has no effect on a pod", "put it on the Namespace".to_owned())
+    } else {
+        let remedy = match nearest(name, ALL) {
+            Some(name) => format!("did you mean {name:?}?"),
+            None => format!("known: {}", ALL.join(", ")),
+        };
+        ("the option is unknown", remedy)
+    })
+}

@@ -31,7 +31,7 @@ impl fmt::Display for Place {
 }
 
 /// Something wrong with an object or a file.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Problem {
     /// The object, if it could be told.
     pub object: Option<ObjectRef>,

@@ -50,7 +50,8 @@ pub(super) fn read(place: &str, object: &Json) -> Option<Read> {
     let reference = name("name").map(|n| ObjectRef::new(kind, name("namespace").unwrap_or("default"), n));
     let recognised = reference.is_some();
     let mut reader = Reader::new(place.into(), reference);
-    let metadata = Node::from(&without_options(object.get("metadata").unwrap_or(&Json::Null)));
+    let metadata = object.get("metadata").unwrap_or(&Json::Null);
+    let metadata = Node::from(&without_options(&mut reader, kind, metadata));
     // A pod has the options of a Workload.
     let metadata =
         Metadata::read(&mut reader, &Field { path: "metadata".into(), node: &metadata }, Kind::Workload);
@@ -63,11 +64,24 @@ pub(super) fn read(place: &str, object: &Json) -> Option<Read> {
     Some((objects, reader.problems, recognised))
 }
 
-/// The metadata without what means something on pods alone, where it was looked at when they were admitted.
-fn without_options(metadata: &Json) -> Json {
+/// The metadata without names of the mesh that are not read here. They were looked at when the pod was admitted, by this
+/// version or another one, and what that one knows must not take the pod out of the mesh: it is told and left out. A
+/// slice has copies of its Service's labels, which were looked at there. What `mtls` says must be known, and is read.
+fn without_options(reader: &mut Reader, kind: &str, metadata: &Json) -> Json {
     let mut metadata = metadata.clone();
-    if let Some(annotations) = metadata.get_mut("annotations").and_then(Json::as_object_mut) {
-        annotations.retain(|name, _| !labels::OF_PODS.contains(&name.as_str()));
+    let is_pod = kind == "Pod";
+    for field in ["labels", "annotations"] {
+        let Some(entries) = metadata.get_mut(field).and_then(Json::as_object_mut) else { continue };
+        entries.retain(|name, _| {
+            if !name.starts_with(labels::PREFIX) || is_pod && matches!(&**name, labels::INJECT | labels::MTLS)
+            {
+                return true;
+            }
+            if is_pod && let Some((message, remedy)) = labels::stray_on_pod(field, name) {
+                reader.warn(0, &format!("metadata.{field}[{name}]"), message, remedy);
+            }
+            false
+        });
     }
     metadata
 }

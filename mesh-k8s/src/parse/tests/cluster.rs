@@ -205,3 +205,50 @@ fn opaque_ports_of_a_pod_are_opaque_and_its_other_options_are_no_spelling_mistak
     assert_eq!((objects.len(), problems.len()), (1, 1));
     assert!(!problems[0].refused && problems[0].field.contains("opaque-ports"), "{}", problems[0]);
 }
+
+#[test]
+fn names_that_another_version_knows_take_no_pod_out_of_the_mesh() {
+    let read = |kind: &str, version: &str, labels: Value, annotations: Value| {
+        let metadata =
+            json!({ "name": "cart-1", "namespace": "shop", "labels": labels, "annotations": annotations });
+        let spec = json!({ "containers": [{ "name": "mesh-proxy" }] });
+        let status = json!({ "phase": "Running", "podIP": "10.0.0.1" });
+        read(
+            &json!({ "apiVersion": version, "kind": kind, "metadata": metadata, "spec": spec, "status": status }),
+        )
+    };
+    let check = |labels: Value, annotations: Value, expected: &str| {
+        let (object, problems) = read("Pod", "v1", labels, annotations);
+        let Some(Object::Pod(Pod { mesh: Membership::Inside(workload), .. })) = object else {
+            panic!("not in the mesh: {problems:?}")
+        };
+        assert_eq!(workload.labels["app"], "cart");
+        assert_eq!(problems, [expected]);
+    };
+    let app = json!({ "app": "cart" });
+    let known = crate::labels::ALL.join(", ");
+    check(
+        app.clone(),
+        json!({ "meshctl.dev/of-tomorrow": "1", "meshctl.dev/injected": "9.0.0" }),
+        &format!(
+            "Pod shop/cart-1: metadata.annotations[meshctl.dev/of-tomorrow]: the option is unknown; known: {known}"
+        ),
+    );
+    check(
+        json!({ "app": "cart", "meshctl.dev/log-levle": "info", "meshctl.dev/inject": "enabled" }),
+        json!({}),
+        "Pod shop/cart-1: metadata.labels[meshctl.dev/log-levle]: the option is unknown; \
+         did you mean \"meshctl.dev/log-level\"?",
+    );
+    check(
+        app,
+        json!({ "meshctl.dev/default-policy": "deny" }),
+        "Pod shop/cart-1: metadata.annotations[meshctl.dev/default-policy]: it has no effect on a pod; \
+         put it on the Namespace",
+    );
+    // Kubernetes copies a Service's labels to its slices: it is told of the Service.
+    let copied =
+        json!({ "kubernetes.io/service-name": "cart", "meshctl.dev/mtls": "on", "meshctl.dev/foo": "1" });
+    let (object, problems) = read("EndpointSlice", "discovery.k8s.io/v1", copied, json!({}));
+    assert!(matches!(object, Some(Object::EndpointSlice(_))) && problems.is_empty(), "{problems:?}");
+}
