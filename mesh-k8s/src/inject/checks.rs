@@ -17,14 +17,17 @@ pub(super) fn is_taken(port: u16) -> bool {
     TAKEN.contains(&port)
 }
 
-/// Refuses what does not go together with a proxy.
-pub(super) fn run(pod: &Pod<'_>, refusals: &mut Refusals) {
+/// Refuses what does not go together with a proxy. `is_injected`: the mesh's own containers and volumes are there.
+pub(super) fn run(pod: &Pod<'_>, is_injected: bool, refusals: &mut Refusals) {
     if let Some(context) = pod.spec.get("securityContext") {
         user("spec", context, refusals);
     }
     for container in pod.containers() {
         let (path, name) = (&container.path, container.name());
         if shape::is_ours(name) {
+            if is_injected {
+                continue;
+            }
             let message =
                 format!("the name {name} is the mesh's, and the mesh did not put this container there");
             refusals.add(format!("{path}.name"), message, "give it another name");
@@ -45,7 +48,7 @@ pub(super) fn run(pod: &Pod<'_>, refusals: &mut Refusals) {
     let volumes = pod.spec.get("volumes").and_then(Value::as_array).into_iter().flatten();
     for (at, volume) in volumes.enumerate() {
         let name = volume.get("name").and_then(Value::as_str).unwrap_or_default();
-        if containers::VOLUMES.contains(&name) {
+        if !is_injected && containers::VOLUMES.contains(&name) {
             let message = format!("the name {name} is the mesh's");
             refusals.add(format!("spec.volumes[{at}].name"), message, "give it another name");
         }
@@ -64,25 +67,11 @@ fn user(path: &str, context: &Value, refusals: &mut Refusals) {
 /// Labels and annotations of the mesh that mean nothing on a pod.
 fn names(pod: &Pod<'_>, refusals: &mut Refusals) {
     for (field, name) in pod.ours() {
-        let is_option = labels::OF_PODS.contains(&name);
-        if name == labels::INJECT || is_option && field == "annotations" {
-            continue;
-        }
         if name == labels::MTLS {
             mtls(pod, field, refusals);
-            continue;
         }
-        let path = shape::path(field, name);
-        if is_option {
-            refusals.add(path, "it is an annotation, and here a label", "move it to the annotations");
-        } else if name == labels::DEFAULT_POLICY {
-            refusals.add(path, "it has no effect on a pod", "put it on the Namespace");
-        } else {
-            let remedy = match nearest(name, labels::ALL) {
-                Some(name) => format!("did you mean {name:?}?"),
-                None => format!("known: {}", labels::ALL.join(", ")),
-            };
-            refusals.add(path, "the option is unknown", remedy);
+        if let Some((message, remedy)) = labels::stray_on_pod(field, name) {
+            refusals.add(shape::path(field, name), message, remedy);
         }
     }
 }

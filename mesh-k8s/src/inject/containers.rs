@@ -225,18 +225,6 @@ fn env(options: &Options, config: &Config, probes: &Map<String, Value>, grace: u
     if config.cni {
         env.push(value("MESH_EXPECT_RULES", "true"));
     }
-    if !probes.is_empty() {
-        env.push(value(probes::VARIABLE, &escape(&Value::from(probes.clone()).to_string())));
-    }
+    env.extend(probes::variable(probes));
     env
-}
-
-/// Kubernetes replaces `$(NAME)` in values; `$$` is one dollar.
-fn escape(text: &str) -> String {
-    text.replace('$', "$$")
-}
-
-/// The reverse of that.
-pub(super) fn unescape(text: &str) -> String {
-    text.replace("$$", "$")
 }

@@ -5,9 +5,10 @@
 //!        (is it one?)  (refuse)  (annotations)  (led to the proxy)
 //! ```
 //! A pod is JSON as Kubernetes writes it, or the template of one: what has `metadata` and `spec`. *Invariants:* what has
-//! a proxy is left alone, so that to inject twice is to inject once; [`uninject`] gives back what was there before, for
+//! a proxy keeps that one, so that to inject twice is to inject once; [`uninject`] gives back what was there before, for
 //! the proxy's container holds the probes that were rewritten; what is refused is refused with all that is wrong.
 
+mod again;
 mod checks;
 mod config;
 mod containers;
@@ -137,10 +138,12 @@ impl Refusals {
 pub fn inject(pod: &Value, config: &Config, server: Option<Server>) -> Outcome {
     let mut refusals = Refusals::default();
     let Some(shape) = Pod::read(pod, &mut refusals) else { return Outcome::Refused(refusals.0) };
-    if let Some(skip) = skip(&shape, &mut refusals) {
-        return Outcome::Skipped(skip);
+    match skip(&shape, &mut refusals) {
+        Some(Skip::AlreadyInjected) => return again::inject(pod, &shape, refusals),
+        Some(skip @ (Skip::Disabled | Skip::HostNetwork | Skip::Windows)) => return Outcome::Skipped(skip),
+        None => {}
     }
-    checks::run(&shape, &mut refusals);
+    checks::run(&shape, false, &mut refusals);
     let options = Options::read(&shape, config, server, &mut refusals);
     let mut new = pod.clone();
     let probes = probes::lead_to_proxy(&mut new, options.native, &mut refusals);

@@ -7,13 +7,13 @@ use mesh_core::ports;
 use serde_json::{Map, Value, json};
 
 use super::{
-    Refusals, checks, containers,
-    shape::{CONTAINERS, Pod},
+    Refusals, checks, list,
+    shape::{CONTAINERS, Pod, is_ours},
 };
 use crate::names::PROXY_CONTAINER;
 
 /// Variable of the proxy's container that holds the probes.
-pub(super) const VARIABLE: &str = "MESH_PROBES";
+const VARIABLE: &str = "MESH_PROBES";
 
 /// Where a handler stands in a container, and what it is called in paths.
 struct Site {
@@ -43,6 +43,9 @@ pub(super) fn lead_to_proxy(pod: &mut Value, native: bool, refusals: &mut Refusa
         }
         let items = pod.pointer_mut(&format!("/spec/{field}")).and_then(Value::as_array_mut);
         for (at, container) in items.into_iter().flatten().enumerate() {
+            if container.get("name").and_then(Value::as_str).is_some_and(is_ours) {
+                continue;
+            }
             for site in &SITES {
                 let path = format!("spec.{field}[{at}].{}", site.fields.join("."));
                 if let Some((key, probe)) = lead(container, site, &path, refusals)
@@ -89,9 +92,13 @@ fn lead(container: &mut Value, site: &Site, path: &str, refusals: &mut Refusals)
         probe["timeoutSeconds"] = handler.get("timeoutSeconds").cloned().unwrap_or_else(|| 1.into());
     }
     handler.remove(kind);
-    let led = json!({ "path": format!("/probe/{key}"), "port": ports::HEALTH, "scheme": "HTTP" });
-    handler.insert("httpGet".to_owned(), led);
+    handler.insert("httpGet".to_owned(), led(&key));
     Some((key, probe))
+}
+
+/// What kubelet asks the proxy in place of the application.
+fn led(key: &str) -> Value {
+    json!({ "path": format!("/probe/{key}"), "port": ports::HEALTH, "scheme": "HTTP" })
 }
 
 /// The number of a port: itself, a number as text, or one of the container's ports by name.
@@ -126,7 +133,27 @@ pub(super) fn held(pod: &Pod<'_>) -> Map<String, Value> {
     let variables = proxy.and_then(|proxy| proxy.fields.get("env")?.as_array());
     let of_name = |variable: &&Value| variable.get("name").and_then(Value::as_str) == Some(VARIABLE);
     let text = variables.and_then(|all| all.iter().find(of_name)?.get("value")?.as_str());
-    text.and_then(|text| serde_json::from_str(&containers::unescape(text)).ok()).unwrap_or_default()
+    text.and_then(|text| serde_json::from_str(&text.replace("$$", "$")).ok()).unwrap_or_default()
+}
+
+/// Tells the proxy of a pod what it performs from now on.
+pub(super) fn hold(pod: &mut Value, probes: &Map<String, Value>) {
+    for field in CONTAINERS {
+        let items = pod.pointer_mut(&format!("/spec/{field}")).and_then(Value::as_array_mut);
+        let name = |item: &Value| item.get("name").and_then(Value::as_str) == Some(PROXY_CONTAINER);
+        let proxy = items.into_iter().flatten().find(|item| name(item)).and_then(Value::as_object_mut);
+        let Some(env) = proxy.and_then(|proxy| list(proxy, "env")) else { continue };
+        env.retain(|variable| variable.get("name").and_then(Value::as_str) != Some(VARIABLE));
+        env.extend(variable(probes));
+        return;
+    }
+}
+
+/// How the proxy is told; None: it performs nothing.
+pub(super) fn variable(probes: &Map<String, Value>) -> Option<Value> {
+    let text = Value::from(probes.clone()).to_string();
+    // Kubernetes replaces `$(NAME)` in values; `$$` is one dollar.
+    (!probes.is_empty()).then(|| json!({ "name": VARIABLE, "value": text.replace('$', "$$") }))
 }
 
 /// Puts handlers back where they were.
@@ -136,9 +163,13 @@ pub(super) fn restore(pod: &mut Value, held: &Map<String, Value>) {
         for container in items.into_iter().flatten() {
             for site in &SITES {
                 let Some(name) = container.get("name").and_then(Value::as_str) else { continue };
-                let Some(probe) = held.get(&format!("{name}/{}", site.name)) else { continue };
+                let key = format!("{name}/{}", site.name);
+                let Some(probe) = held.get(&key) else { continue };
                 let was = KINDS.into_iter().find_map(|kind| Some((kind, probe.get(kind)?)));
-                if let (Some((kind, declared)), Some(handler)) = (was, handler(container, site)) {
+                // What somebody has replaced since is theirs.
+                let is_led = |handler: &&mut Map<String, Value>| handler.get("httpGet") == Some(&led(&key));
+                let handler = handler(container, site).filter(is_led);
+                if let (Some((kind, declared)), Some(handler)) = (was, handler) {
                     handler.remove("httpGet");
                     handler.insert(kind.to_owned(), declared.clone());
                 }

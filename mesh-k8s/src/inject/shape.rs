@@ -106,6 +106,12 @@ impl<'a> Pod<'a> {
         self.containers().any(|container| container.name() == PROXY_CONTAINER)
     }
 
+    /// True if its proxy is an init container that goes on.
+    pub(super) fn is_native(&self) -> bool {
+        let all = self.spec.get("initContainers").and_then(Value::as_array);
+        all.into_iter().flatten().any(|item| item.get("name").is_some_and(|name| name == PROXY_CONTAINER))
+    }
+
     /// Whether it says that it wants a proxy; refused if it cannot be told.
     pub(super) fn wish(&self, refusals: &mut Refusals) -> Option<bool> {
         let mut wish = None;

@@ -1,5 +1,6 @@
 //! Pods that get a proxy, that stay as they are, and that are refused.
 
+mod again;
 mod properties;
 mod shapes;
 

@@ -139,6 +139,26 @@ proptest! {
     }
 
     #[test]
+    fn what_is_added_later_is_as_if_it_had_been_there(
+        pod in any_pod(), late in container("late".into()), old in any::<bool>()
+    ) {
+        let server = if old { OLD } else { SERVER };
+        let add = |pod: &Value| {
+            let mut pod = pod.clone();
+            pod["spec"]["containers"].as_array_mut().unwrap().push(late.clone());
+            pod
+        };
+        let grown = add(&injected(&pod, &Config::default(), server));
+        let new = match inject(&grown, &Config::default(), server) {
+            Outcome::Injected(new) => new,
+            Outcome::Skipped(Skip::AlreadyInjected) => grown,
+            other => return Err(TestCaseError::fail(format!("{other:?}"))),
+        };
+        prop_assert_eq!(&new, &injected(&add(&pod), &Config::default(), server));
+        prop_assert_eq!(uninject(&new), Some(add(&pod)));
+    }
+
+    #[test]
     fn nothing_panics(pod in any_json()) {
         let _outcome = inject(&pod, &Config::default(), SERVER);
         let _old = uninject(&pod);

@@ -1,0 +1,87 @@
+//! Pods that have a proxy, and were changed since.
+
+use super::*;
+
+fn probed(name: &str, port: u16) -> Value {
+    json!({ "name": name, "image": "a:1", "livenessProbe": { "httpGet": { "path": "/z", "port": port } } })
+}
+
+fn held(pod: &Value) -> Value {
+    let env = pod["spec"]["initContainers"][1]["env"].as_array().unwrap();
+    let all: Vec<&Value> = env.iter().filter(|variable| variable["name"] == "MESH_PROBES").collect();
+    assert!(all.len() < 2, "{all:?}");
+    all.first().map_or(Value::Null, |v| serde_json::from_str(v["value"].as_str().unwrap()).unwrap())
+}
+
+fn with_proxy() -> Value {
+    injected(&pod(json!({}), json!({ "containers": [probed("app", 80)] })), &Config::default(), SERVER)
+}
+
+#[test]
+fn a_container_that_another_webhook_adds_has_its_probes_led_too() {
+    let mut pod = with_proxy();
+    pod["spec"]["containers"].as_array_mut().unwrap().push(probed("late", 81));
+    let new = injected(&pod, &Config::default(), SERVER);
+    let late = &new["spec"]["containers"][1]["livenessProbe"]["httpGet"];
+    assert_eq!(*late, json!({ "path": "/probe/late/liveness", "port": 15020, "scheme": "HTTP" }));
+    let held = held(&new);
+    assert_eq!((&held["app/liveness"]["port"], &held["late/liveness"]["port"]), (&json!(80), &json!(81)));
+    assert_eq!(inject(&new, &Config::default(), SERVER), Outcome::Skipped(Skip::AlreadyInjected));
+}
+
+#[test]
+fn a_probe_that_was_replaced_is_led_and_one_that_is_gone_is_forgotten() {
+    let mut pod = with_proxy();
+    pod["spec"]["containers"][0]["livenessProbe"] = json!({ "tcpSocket": { "port": 82 } });
+    let new = injected(&pod, &Config::default(), SERVER);
+    assert_eq!(
+        held(&new)["app/liveness"],
+        json!({ "port": 82, "timeoutSeconds": 1, "tcpSocket": { "port": 82 } })
+    );
+    pod["spec"]["containers"][0].as_object_mut().unwrap().remove("livenessProbe");
+    let new = injected(&pod, &Config::default(), SERVER);
+    assert_eq!(held(&new), Value::Null);
+    assert_eq!(uninject(&new).unwrap()["spec"], json!({ "containers": [{ "name": "app", "image": "a:1" }] }));
+}
+
+#[test]
+fn what_others_do_to_the_proxy_is_left() {
+    let mut pod = with_proxy();
+    // The defaults of an API server, a registry of one's own, the limits of a namespace, a variable for all.
+    let proxy = &mut pod["spec"]["initContainers"][1];
+    proxy["terminationMessagePath"] = "/dev/termination-log".into();
+    proxy["readinessProbe"]["successThreshold"] = 1.into();
+    proxy["image"] = "registry.example/mesh-proxy:1".into();
+    proxy["resources"] = json!({ "limits": { "memory": "1Gi" } });
+    proxy["env"].as_array_mut().unwrap().push(json!({ "name": "REGION", "value": "a" }));
+    let with_default = config(|c| c.log_level = "debug".into());
+    assert_eq!(inject(&pod, &with_default, SERVER), Outcome::Skipped(Skip::AlreadyInjected));
+    pod["spec"]["containers"].as_array_mut().unwrap().push(probed("late", 81));
+    let new = injected(&pod, &with_default, SERVER);
+    let proxy = &new["spec"]["initContainers"][1];
+    assert_eq!(proxy["image"], "registry.example/mesh-proxy:1");
+    assert!(proxy["env"].as_array().unwrap().contains(&json!({ "name": "REGION", "value": "a" })));
+}
+
+#[test]
+fn what_is_added_is_checked() {
+    let mut pod = with_proxy();
+    let late = json!({ "name": "late", "ports": [{ "containerPort": 15001 }],
+        "securityContext": { "runAsUser": 1337 }, "livenessProbe": { "tcpSocket": { "port": 15020 } } });
+    pod["spec"]["containers"].as_array_mut().unwrap().push(late);
+    pod["spec"]["hostNetwork"] = true.into();
+    pod["metadata"]["annotations"]["meshctl.dev/mtls"] = "on".into();
+    check_refused(
+        &pod,
+        &[
+            "spec.hostNetwork: the rules of its proxy",
+            "spec.containers[1].securityContext.runAsUser: 1337",
+            "spec.containers[1].ports[0].containerPort: the proxy listens on port 15001",
+            "metadata.annotations[meshctl.dev/mtls]: \"on\" is not known",
+            "spec.containers[1].livenessProbe.tcpSocket.port: port 15020 is the proxy's own",
+        ],
+    );
+    // Another version's pods are its own.
+    pod["metadata"]["annotations"]["meshctl.dev/injected"] = "0.0.1".into();
+    assert_eq!(inject(&pod, &Config::default(), SERVER), Outcome::Skipped(Skip::AlreadyInjected));
+}
