@@ -253,6 +253,14 @@ async fn our_own_objects_are_read_as_the_source_reads_them() {
     for field in ["spec.address", "spec.ports[0].port", "spec.more"] {
         assert!(message.contains(field), "{field}: {message}");
     }
+    let mut going = workload(&bad);
+    going["object"]["metadata"]["deletionTimestamp"] = json!("2026-01-31T12:00:00Z");
+    assert_eq!(rig.review("/validate", &going).await["allowed"], true);
+    let split = json!({ "uid": "u", "namespace": "shop", "operation": "UPDATE", "object": {
+        "apiVersion": "split.smi-spec.io/v1alpha4", "kind": "TrafficSplit", "metadata": { "name": "catalog", "namespace": "shop" },
+        "spec": { "service": "catalog", "backends": [{ "service": "v1", "weight": 0 }] } } });
+    let response = rig.review("/validate", &split).await;
+    assert!(response["status"]["message"].as_str().unwrap().contains("spec.backends"), "{response}");
     let gone = json!({ "uid": "u", "namespace": "shop", "operation": "DELETE", "object": null });
     assert_eq!(rig.review("/validate", &gone).await["allowed"], true);
     let other = json!({ "uid": "u", "operation": "CREATE", "object": { "kind": "Other", "apiVersion": "other.test/v1" } });

@@ -11,7 +11,9 @@ const GROUPS: [&str; 2] = ["gateway.networking.k8s.io", ".smi-spec.io"];
 /// Judges an object of one of our own kinds; what is none of them may be.
 pub(super) fn judge(request: &Request) -> Verdict {
     let object = &request.object;
-    if object.is_null() || request.operation == "DELETE" {
+    // What goes away anyhow must be able to: finalizers are taken off by an update.
+    let goes = object.pointer("/metadata/deletionTimestamp").is_some_and(|time| !time.is_null());
+    if object.is_null() || goes || request.operation == "DELETE" {
         return Verdict::allowed();
     }
     let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();

@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -22,6 +23,8 @@ pub(super) struct Cluster<'a> {
     pub(super) lab: Option<&'a Lab>,
     kubeconfig: PathBuf,
     programs: PathBuf,
+    /// Jobs that were started.
+    jobs: AtomicU32,
 }
 
 /// A load that runs.
@@ -39,7 +42,8 @@ impl<'a> Cluster<'a> {
     /// The one that a kubeconfig names.
     pub(super) fn named(kubeconfig: &Path) -> Result<Self> {
         let programs = workspace::target_directory()?.join("debug");
-        Ok(Self { lab: None, kubeconfig: kubeconfig.to_path_buf(), programs })
+        let jobs = AtomicU32::new(std::process::id() % 1000 * 100);
+        Ok(Self { lab: None, kubeconfig: kubeconfig.to_path_buf(), programs, jobs })
     }
 
     /// `kubectl ARGS`.
@@ -127,9 +131,11 @@ impl<'a> Cluster<'a> {
     ) -> Result<Load<'a>> {
         let args: Vec<Value> = args.iter().map(|arg| Value::from(arg.as_ref())).collect();
         let args = Value::from(args).to_string();
-        let values = [("name", name), ("account", account), ("labels", labels), ("args", &args)];
+        // An earlier one of this name may still be going.
+        let name = format!("{name}-{}", self.jobs.fetch_add(1, Ordering::Relaxed));
+        let values = [("name", &*name), ("account", account), ("labels", labels), ("args", &args)];
         self.apply(&fill(include_str!("files/job.yaml"), &values)?)?;
-        Ok(Load { cluster: self, name: name.to_owned() })
+        Ok(Load { cluster: self, name })
     }
 
     /// Asks until the answer is yes.
@@ -167,27 +173,22 @@ impl Load<'_> {
         Ok(pods["items"][0]["metadata"]["name"].as_str().context("no pod")?.to_owned())
     }
 
-    /// Waits until the whole pod has ended, sidecar too, and returns how the job ended and what it printed.
+    /// Waits until the job has ended, and returns how, and what it printed.
     pub(super) fn finish(self) -> Result<(i64, Value)> {
-        let mut phase = String::new();
-        let mut code = -1;
-        self.cluster
-            .wait_for(&format!("end of {}", self.name), || {
-                let pods = self.pods()?;
-                let status = &pods["items"][0]["status"];
-                phase = status["phase"].as_str().unwrap_or_default().to_owned();
-                let statuses = status["containerStatuses"].as_array().into_iter().flatten();
-                let own = statuses.into_iter().find(|s| s["name"] == "job");
-                code = own.and_then(|s| s["state"]["terminated"]["exitCode"].as_i64()).unwrap_or(-1);
-                Ok(matches!(&*phase, "Succeeded" | "Failed"))
-            })
-            .with_context(|| format!("its pod is {phase}"))?;
+        let mut code = None;
+        self.cluster.wait_for(&format!("end of {}", self.name), || {
+            let pods = self.pods()?;
+            let statuses = pods["items"][0]["status"]["containerStatuses"].as_array().into_iter().flatten();
+            let own = statuses.into_iter().find(|s| s["name"] == "job");
+            code = own.and_then(|s| s["state"]["terminated"]["exitCode"].as_i64());
+            Ok(code.is_some())
+        })?;
         let job = format!("job/{}", self.name);
         let text = self.cluster.run(&["logs", "-n", "shop", &job, "-c", "job"])?;
-        self.cluster.run(&["delete", "-n", "shop", &job])?;
+        self.cluster.run(&["delete", "-n", "shop", &job, "--wait=false"])?;
         let last = text.lines().last().unwrap_or_default();
         let printed = serde_json::from_str(last).with_context(|| format!("the job printed `{text}`"))?;
-        Ok((code, printed))
+        Ok((code.unwrap_or(-1), printed))
     }
 }
 
