@@ -35,13 +35,16 @@ pub(super) fn upgrade(cluster: &Cluster<'_>) -> Result<()> {
     workspace::status(&mut cluster.meshctl(&settings))?;
     let leader = || {
         let lease = cluster.get(&["lease", "-n", "mesh-system", "mesh-controller"])?;
-        let holder = lease["spec"]["holderIdentity"].as_str().context("nobody leads")?;
-        Ok::<_, anyhow::Error>(holder.to_owned())
+        Ok::<_, anyhow::Error>(lease["spec"]["holderIdentity"].as_str().unwrap_or_default().to_owned())
     };
-    let first = leader()?;
+    let mut first = String::new();
+    cluster.wait_for("leader", || {
+        first = leader()?;
+        Ok(!first.is_empty())
+    })?;
     cluster.run(&["delete", "pod", "-n", "mesh-system", &first, "--force", "--grace-period=0"])?;
     let begun = Instant::now();
-    cluster.wait_for("another leader", || Ok(leader()? != first))?;
+    cluster.wait_for("another leader", || leader().map(|holder| !holder.is_empty() && holder != first))?;
     let took = begun.elapsed().as_secs_f64();
     cluster.rolled_out("mesh-system", &["deployment/mesh-controller"])?;
     let (code, summary) = load.finish()?;
