@@ -1,4 +1,4 @@
-//! Asks a proxy on this machine itself: `GET /status` of its admin, plaintext HTTP/1.1 on loopback.
+//! Asks a proxy itself, on this machine or in a pod: its admin, plaintext HTTP/1.1 on loopback.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -10,11 +10,14 @@ use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
 use mesh_core::ports;
 use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::cluster::{Cluster, forward};
 
 /// How long a proxy may take: it is on this machine.
 const PATIENCE: Duration = Duration::from_millis(500);
 /// Largest answer, in bytes.
-const MAX_ANSWER: usize = 1 << 20;
+const MAX_ANSWER: usize = 8 << 20;
 
 /// Where the admin of a workload's proxy stands, when it is on this machine: explicit mode gives every workload its own
 /// loopback address. None for other addresses: admins answer on loopback only.
@@ -27,18 +30,45 @@ pub(crate) fn address(workload: IpAddr) -> Option<SocketAddr> {
 /// # Errors
 /// When it does not answer, or with something else than JSON.
 pub(crate) async fn status(address: SocketAddr) -> Result<Value, String> {
-    match tokio::time::timeout(PATIENCE, ask(address)).await {
+    let asked = async {
+        let stream = tokio::net::TcpStream::connect(address).await?;
+        ask(stream, &address.to_string(), "/status").await
+    };
+    match tokio::time::timeout(PATIENCE, asked).await {
         Ok(answer) => answer.map_err(|error| error.to_string()),
         Err(_) => Err(format!("no answer within {PATIENCE:?}")),
     }
 }
 
-async fn ask(address: SocketAddr) -> anyhow::Result<Value> {
-    let stream = tokio::net::TcpStream::connect(address).await?;
+/// What the proxy of a pod says at a path of its admin, such as `/status`.
+///
+/// # Errors
+/// When it does not answer, or with something else than JSON.
+pub(crate) async fn of_pod(
+    cluster: &Cluster,
+    namespace: &str,
+    pod: &str,
+    path: &str,
+    patience: Duration,
+) -> Result<Value, String> {
+    let asked = async {
+        let stream = forward::to(cluster, namespace, pod, ports::ADMIN).await?;
+        ask(stream, &format!("127.0.0.1:{}", ports::ADMIN), path).await
+    };
+    match tokio::time::timeout(patience, asked).await {
+        Ok(answer) => answer.map_err(|error| error.to_string()),
+        Err(_) => Err(format!("no answer within {patience:?}")),
+    }
+}
+
+async fn ask(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    host: &str,
+    path: &str,
+) -> anyhow::Result<Value> {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let driver = tokio::spawn(connection);
-    let request =
-        http::Request::get("/status").header("host", address.to_string()).body(Empty::<Bytes>::new())?;
+    let request = http::Request::get(path).header("host", host).body(Empty::<Bytes>::new())?;
     let response = sender.send_request(request).await?;
     let status = response.status();
     let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;

@@ -58,9 +58,16 @@ pub(crate) struct Connect {
     /// File that holds the view API's token [default: view-token in the data directory].
     #[arg(long, global = true, env = "MESH_VIEW_TOKEN_FILE", hide_env_values = true, value_name = "FILE")]
     pub(crate) view_token_file: Option<PathBuf>,
-    /// How long to wait for each answer.
-    #[arg(long, global = true, default_value = "5s", value_parser = units::parse_duration, value_name = "TIME")]
-    pub(crate) timeout: Duration,
+    /// How long to wait for each answer [default: 5s].
+    #[arg(long, global = true, value_parser = units::parse_duration, value_name = "TIME")]
+    pub(crate) timeout: Option<Duration>,
+}
+
+impl Connect {
+    /// How long one answer may take.
+    pub(crate) fn answer(&self) -> Duration {
+        self.timeout.unwrap_or(Duration::from_secs(5))
+    }
 }
 
 /// Which Kubernetes cluster.
@@ -115,6 +122,8 @@ pub(crate) enum Command {
     Stat(StatArgs),
     /// Show who calls whom.
     Edges(EdgesArgs),
+    /// Wait until all proxies have the newest configuration.
+    Wait(WaitArgs),
     /// Put a proxy into the pods of Kubernetes YAML, as the controller's webhook does.
     Inject(Box<InjectArgs>),
     /// Take it out again.
@@ -138,11 +147,19 @@ pub(crate) enum Command {
 #[command(after_help = "\
 Examples:
   meshctl check                     The running mesh
+  meshctl check --pre               Can it be installed in this cluster?
+  meshctl check --proxy             Also ask every proxy in the cluster
   meshctl check --source ./mesh     Only the YAML in a directory; needs no controller
   meshctl check -o json             All checks, for a program
 
 Exit codes: 0 no check failed (warnings are allowed); 1 a check failed; 2 it cannot be told.")]
 pub(crate) struct CheckArgs {
+    /// Check whether the mesh can be installed in the cluster.
+    #[arg(long, conflicts_with_all = ["proxy", "source"])]
+    pub(crate) pre: bool,
+    /// Also ask each proxy in the cluster: connected, age of its configuration, identity.
+    #[arg(long, conflicts_with = "source")]
+    pub(crate) proxy: bool,
     /// Check the YAML files of this directory instead of the running mesh.
     #[arg(long, value_name = "DIR")]
     pub(crate) source: Option<PathBuf>,
@@ -218,6 +235,22 @@ pub(crate) struct InspectArgs {
     /// How far back to look for its calls.
     #[arg(long, default_value = "30s", value_parser = units::parse_window, value_name = "TIME")]
     pub(crate) window: Duration,
+}
+
+/// Flags of `meshctl wait`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  kubectl apply -f canary.yaml && meshctl wait --applied
+  meshctl wait --applied --timeout 2m
+
+Here --timeout is the time for all of it [default: 30s].
+
+Exit codes: 0 all connected proxies have it; 1 they have not in time; 2 it cannot be told.")]
+pub(crate) struct WaitArgs {
+    /// Until all connected proxies have applied the controller's newest configuration.
+    #[arg(long, required = true)]
+    pub(crate) applied: bool,
 }
 
 /// Flags of `meshctl stat`.

@@ -26,6 +26,8 @@ pub(crate) struct Ctx {
     view: Option<String>,
     token_file: Option<PathBuf>,
     timeout: Duration,
+    /// How long was said to wait.
+    patience: Option<Duration>,
     /// The cluster whose controller is meant; None: one on this machine.
     cluster: Option<Where>,
 }
@@ -127,7 +129,8 @@ impl Ctx {
             data_dir,
             view: flags.view.clone(),
             token_file: flags.view_token_file.clone(),
-            timeout: flags.timeout,
+            timeout: flags.answer(),
+            patience: flags.timeout,
         })
     }
 
@@ -169,20 +172,47 @@ impl Ctx {
         Ok(Client::connect(target).await?)
     }
 
-    /// Connects to the controller in a cluster, through its API server.
+    /// The cluster that is meant; None: a mesh on this machine.
+    pub(crate) fn place(&self) -> Option<&Where> {
+        self.cluster.as_ref()
+    }
+
+    /// The cluster that is meant, or that of the current context.
+    pub(crate) fn place_or_current(&self) -> Where {
+        self.cluster.clone().unwrap_or(Where { kubeconfig: None, context: None })
+    }
+
+    /// How long one answer may take.
+    pub(crate) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// What `--timeout` says, where it is given.
+    pub(crate) fn patience(&self) -> Option<Duration> {
+        self.patience
+    }
+
+    /// Connects to the controllers in a cluster, through its API server.
     async fn connect_in(&self, place: &Where, out: &Out) -> anyhow::Result<Client> {
         let cluster = Cluster::connect(place, self.timeout).await?;
         let token = forward::token(&cluster).await?;
-        let (pod, stream) = forward::open(&cluster).await?;
-        let target = Target {
-            address: format!("pod {NAMESPACE}/{pod}"),
-            authority: format!("127.0.0.1:{}", mesh_core::ports::VIEW),
-            token,
-            token_file: PathBuf::from(format!("Secret {NAMESPACE}/mesh-view-token")),
-            timeout: self.timeout,
-        };
-        out.detail(&format!("asking {} of {}, context {}", target.address, cluster.url, cluster.context));
-        Ok(Client::over(target, stream).await?)
+        let mut client: Option<Client> = None;
+        for (pod, stream) in forward::open(&cluster).await? {
+            let target = Target {
+                address: format!("pod {NAMESPACE}/{pod}"),
+                authority: format!("127.0.0.1:{}", mesh_core::ports::VIEW),
+                token: token.clone(),
+                token_file: PathBuf::from(format!("Secret {NAMESPACE}/mesh-view-token")),
+                timeout: self.timeout,
+            };
+            out.detail(&format!("asking {} of {}, context {}", target.address, cluster.url, cluster.context));
+            let another = Client::over(target, stream).await?;
+            match &mut client {
+                None => client = Some(another),
+                Some(first) => first.beside(another),
+            }
+        }
+        client.ok_or_else(|| anyhow::anyhow!("no controller is ready; see `meshctl check`"))
     }
 
     fn address_from_file(&self) -> Result<String, CtxError> {

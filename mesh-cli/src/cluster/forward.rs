@@ -2,7 +2,7 @@
 //! the controller keeps in a Secret.
 
 use k8s_openapi::api::core::v1::{Pod, Secret};
-use kube::{Api, api::ListParams};
+use kube::{Api, api::ListParams, client::UpgradeConnectionError};
 use mesh_core::ports;
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -11,6 +11,14 @@ use crate::chart::NAMESPACE;
 
 /// The Secret with the token, and its key.
 const TOKEN: (&str, &str) = ("mesh-view-token", "token");
+
+/// A connection to a pod.
+pub(crate) type Stream = Box<dyn Duplex>;
+
+/// What can be read and written.
+pub(crate) trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Duplex for T {}
 
 /// Reads the token.
 ///
@@ -41,30 +49,68 @@ pub(crate) async fn token(cluster: &Cluster) -> Result<String, ClusterError> {
     Ok(token)
 }
 
-/// Connects to a controller that is ready: the pod's name, and the connection.
+/// Connects to every controller that is ready: pods' names, and the connections; at least one.
 ///
 /// # Errors
 /// When none is, or connections must not be forwarded.
-pub(crate) async fn open(
-    cluster: &Cluster,
-) -> Result<(String, impl AsyncRead + AsyncWrite + Unpin + Send + 'static), ClusterError> {
+pub(crate) async fn open(cluster: &Cluster) -> Result<Vec<(String, Stream)>, ClusterError> {
     let api: Api<Pod> = Api::namespaced(cluster.client.clone(), NAMESPACE);
     let labels = "app.kubernetes.io/name=mesh-controller";
     let pods = api.list(&ListParams::default().labels(labels)).await;
     let pods = pods.map_err(|error| refused("listing the controller's pods", &error))?;
-    let name = pods.into_iter().find(is_ready).and_then(|pod| pod.metadata.name).ok_or_else(|| {
-        let what = format!("no controller is ready in the cluster at {}", cluster.url);
-        let reason = format!("see `kubectl -n {NAMESPACE} get pods`");
-        ClusterError::Odd { what, reason }
-    })?;
-    let what = format!("forwarding a connection to pod {NAMESPACE}/{name}");
-    let forwarded = api.portforward(&name, &[ports::VIEW]).await;
-    let mut forwarded = forwarded.map_err(|error| refused(what.as_str(), &error))?;
-    let stream = forwarded.take_stream(ports::VIEW);
+    let mut names: Vec<String> =
+        pods.into_iter().filter(is_ready).filter_map(|pod| pod.metadata.name).collect();
+    names.sort();
+    let (mut streams, mut failed) = (Vec::new(), None);
+    for name in names {
+        match to(cluster, NAMESPACE, &name, ports::VIEW).await {
+            Ok(stream) => streams.push((name, stream)),
+            Err(error) => failed = Some(error),
+        }
+    }
+    match (streams.is_empty(), failed) {
+        (false, _) => Ok(streams),
+        (true, Some(error)) => Err(error),
+        (true, None) => {
+            let what = format!("no controller is ready in the cluster at {}", cluster.url);
+            let reason = format!("see `kubectl -n {NAMESPACE} get pods`, or `meshctl check`");
+            Err(ClusterError::Odd { what, reason })
+        }
+    }
+}
+
+/// Connects to a port of a pod's own loopback.
+///
+/// # Errors
+/// When connections must not be forwarded.
+pub(crate) async fn to(
+    cluster: &Cluster,
+    namespace: &str,
+    pod: &str,
+    port: u16,
+) -> Result<Stream, ClusterError> {
+    let what = format!("forwarding a connection to pod {namespace}/{pod}");
+    let api: Api<Pod> = Api::namespaced(cluster.client.clone(), namespace);
+    let forwarded = api.portforward(pod, &[port]).await;
+    let mut forwarded = forwarded.map_err(|error| not_forwarded(what.clone(), namespace, &error))?;
+    let stream = forwarded.take_stream(port);
     let stream = stream.ok_or_else(|| ClusterError::Odd { what, reason: "there is no stream".to_owned() })?;
     // It carries as long as it is waited for.
     tokio::spawn(forwarded.join());
-    Ok((name, stream))
+    Ok(Box::new(stream))
+}
+
+/// Why not, in words: the client knows only the status code.
+fn not_forwarded(what: String, namespace: &str, error: &kube::Error) -> ClusterError {
+    let kube::Error::UpgradeConnection(UpgradeConnectionError::ProtocolSwitch(status)) = error else {
+        return refused(what, error);
+    };
+    let reason = match status.as_u16() {
+        401 | 403 => format!("{status}; it takes the right to create pods/portforward in {namespace}"),
+        404 => format!("{status}; the pod is gone, or its node does not know it"),
+        _ => format!("{status}; see that the pod runs, and that its node answers"),
+    };
+    ClusterError::Refused { what, reason }
 }
 
 fn is_ready(pod: &Pod) -> bool {

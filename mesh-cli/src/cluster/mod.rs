@@ -4,6 +4,7 @@ pub(crate) mod forward;
 pub(crate) mod objects;
 pub(crate) mod preflight;
 pub(crate) mod rights;
+pub(crate) mod standing;
 pub(crate) mod wait;
 
 use std::time::Duration;

@@ -12,8 +12,11 @@ use super::{Cluster, ClusterError, is_absent, refused};
 /// Who manages the fields that are applied.
 pub(crate) const MANAGER: &str = "meshctl";
 
+/// Objects in one answer of a list.
+const PAGE: u32 = 500;
+
 /// Kinds that the chart makes, with their names in URLs, and whether they lie in namespaces.
-const KINDS: [(&str, &str, bool); 20] = [
+const KINDS: [(&str, &str, bool); 25] = [
     ("Namespace", "namespaces", false),
     ("CustomResourceDefinition", "customresourcedefinitions", false),
     ("ServiceAccount", "serviceaccounts", true),
@@ -35,6 +38,13 @@ const KINDS: [(&str, &str, bool); 20] = [
     ("Pod", "pods", true),
     ("Secret", "secrets", true),
     ("Lease", "leases", true),
+    // Of Kubernetes: what tells how pods stand.
+    ("EndpointSlice", "endpointslices", true),
+    ("ReplicaSet", "replicasets", true),
+    ("Event", "events", true),
+    ("Node", "nodes", false),
+    // Only to ask for the right to it.
+    ("PodPortForward", "pods/portforward", true),
 ];
 
 /// Which object.
@@ -140,27 +150,52 @@ pub(crate) async fn labelled(
     kind: &str,
     labels: &str,
 ) -> Result<Vec<Id>, ClusterError> {
+    let of =
+        |object: &Value| Id { api_version: api_version.to_owned(), kind: kind.to_owned(), ..Id::of(object) };
+    Ok(list(cluster, api_version, kind, "", labels).await?.iter().map(of).collect())
+}
+
+/// Objects of a kind by their labels, whole, in one namespace; empty: in all. Nothing where the kind is not there.
+///
+/// # Errors
+/// When the cluster cannot be asked.
+pub(crate) async fn list(
+    cluster: &Cluster,
+    api_version: &str,
+    kind: &str,
+    namespace: &str,
+    labels: &str,
+) -> Result<Vec<Value>, ClusterError> {
     let id = Id {
         api_version: api_version.to_owned(),
         kind: kind.to_owned(),
-        namespace: String::new(),
+        namespace: namespace.to_owned(),
         name: String::new(),
     };
     let (group, version) = api_version.rsplit_once('/').unwrap_or(("", api_version));
     let plural = id.resource().map_or("", |(_, plural)| plural);
     let resource = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), plural);
-    let api: Api<DynamicObject> = Api::all_with(cluster.client.clone(), &resource);
-    let found = match api.list(&ListParams::default().labels(labels)).await {
-        Ok(found) => found.items,
-        Err(error) if is_absent(&error) => Vec::new(),
-        Err(error) => return Err(refused(format!("listing {plural}"), &error)),
+    let client = cluster.client.clone();
+    let api: Api<DynamicObject> = match namespace {
+        "" => Api::all_with(client, &resource),
+        namespace => Api::namespaced_with(client, namespace, &resource),
     };
-    let of = |object: DynamicObject| Id {
-        namespace: object.metadata.namespace.unwrap_or_default(),
-        name: object.metadata.name.unwrap_or_default(),
-        ..id.clone()
-    };
-    Ok(found.into_iter().map(of).collect())
+    let mut params = ListParams::default().labels(labels).limit(PAGE);
+    let mut found = Vec::new();
+    loop {
+        let page = match api.list(&params).await {
+            Ok(page) => page,
+            Err(error) if is_absent(&error) => return Ok(found),
+            Err(error) => return Err(refused(format!("listing {plural}"), &error)),
+        };
+        for object in &page.items {
+            found.push(json(&id, object)?);
+        }
+        match page.metadata.continue_ {
+            Some(token) if !token.is_empty() => params.continue_token = Some(token),
+            _ => return Ok(found),
+        }
+    }
 }
 
 fn json(id: &Id, object: &DynamicObject) -> Result<Value, ClusterError> {

@@ -10,9 +10,11 @@ use super::{
 use crate::chart::NAMESPACE;
 
 /// Webhooks by which other meshes inject: the beginning of a name, and whose it is.
-const OTHERS: [(&str, &str); 5] = [
+const OTHERS: [(&str, &str); 7] = [
     ("istio-sidecar-injector", "Istio"),
+    ("istio-revision-tag", "Istio"),
     ("linkerd-proxy-injector", "Linkerd"),
+    ("consul-consul-connect-injector", "Consul"),
     ("consul-connect-injector", "Consul"),
     ("kuma-admission-mutating", "Kuma"),
     ("osm-webhook", "Open Service Mesh"),
@@ -62,11 +64,7 @@ pub(crate) async fn check(
     beside_others: bool,
 ) -> Result<Vec<Obstacle>, ClusterError> {
     let mut found = Vec::new();
-    let (major, minor) = cluster.version;
-    if major == 1 && minor < OLDEST {
-        let what = format!("the cluster is Kubernetes {major}.{minor}");
-        found.push(obstacle(what, format!("the mesh needs 1.{OLDEST} or later")));
-    }
+    found.extend(version(cluster));
     let ids: Vec<Id> = wanted.iter().map(Id::of).collect();
     found.extend(managers(cluster, &ids).await?);
     if !beside_others {
@@ -88,8 +86,18 @@ pub(crate) async fn rights(cluster: &Cluster, wanted: &[Value]) -> Result<Vec<Ob
     Ok(told.into_iter().collect())
 }
 
+/// A cluster that is too old.
+pub(crate) fn version(cluster: &Cluster) -> Vec<Obstacle> {
+    let (major, minor) = cluster.version;
+    if major != 1 || minor >= OLDEST {
+        return Vec::new();
+    }
+    let what = format!("the cluster is Kubernetes {major}.{minor}");
+    vec![obstacle(what, format!("the mesh needs 1.{OLDEST} or later"))]
+}
+
 /// Who else manages what would be applied.
-async fn managers(cluster: &Cluster, ids: &[Id]) -> Result<Vec<Obstacle>, ClusterError> {
+pub(crate) async fn managers(cluster: &Cluster, ids: &[Id]) -> Result<Vec<Obstacle>, ClusterError> {
     if let Some(namespace) = namespace().read(cluster).await?
         && !namespace["metadata"]["deletionTimestamp"].is_null()
     {
@@ -123,7 +131,8 @@ async fn managers(cluster: &Cluster, ids: &[Id]) -> Result<Vec<Obstacle>, Cluste
     Ok(found)
 }
 
-async fn others(cluster: &Cluster) -> Result<Vec<Obstacle>, ClusterError> {
+/// Other meshes that inject.
+pub(crate) async fn others(cluster: &Cluster) -> Result<Vec<Obstacle>, ClusterError> {
     let webhooks =
         objects::labelled(cluster, "admissionregistration.k8s.io/v1", "MutatingWebhookConfiguration", "");
     let mut found = Vec::new();
@@ -137,7 +146,7 @@ async fn others(cluster: &Cluster) -> Result<Vec<Obstacle>, ClusterError> {
 }
 
 /// Kinds that others must have brought.
-async fn kinds(cluster: &Cluster, ids: &[Id]) -> Result<Vec<Obstacle>, ClusterError> {
+pub(crate) async fn kinds(cluster: &Cluster, ids: &[Id]) -> Result<Vec<Obstacle>, ClusterError> {
     let mut found = Vec::new();
     for id in ids.iter().filter(|id| id.api_version.starts_with("monitoring.coreos.com/")) {
         let plural = id.resource().map_or("", |(_, plural)| plural);

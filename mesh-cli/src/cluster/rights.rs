@@ -26,7 +26,7 @@ pub(crate) async fn missing(
     for (group, plural, namespace) in resources {
         let mut lacking = Vec::new();
         for verb in verbs {
-            if !is_allowed(cluster, &group, plural, &namespace, verb).await? {
+            if !is_allowed(cluster, (&group, plural), (&namespace, ""), verb).await? {
                 lacking.push(*verb);
             }
         }
@@ -39,17 +39,28 @@ pub(crate) async fn missing(
     Ok(missing)
 }
 
+/// Whether whoever asks may do this to one object; without a name: to all of its kind.
+///
+/// # Errors
+/// When the cluster cannot be asked.
+pub(crate) async fn may(cluster: &Cluster, id: &Id, verb: &str) -> Result<bool, ClusterError> {
+    let Some((group, plural)) = id.resource() else { return Ok(false) };
+    is_allowed(cluster, (&group, plural), (&id.namespace, &id.name), verb).await
+}
+
 async fn is_allowed(
     cluster: &Cluster,
-    group: &str,
-    resource: &str,
-    namespace: &str,
+    (group, plural): (&str, &str),
+    (namespace, name): (&str, &str),
     verb: &str,
 ) -> Result<bool, ClusterError> {
+    let (resource, part) = plural.split_once('/').map_or((plural, None), |(all, part)| (all, Some(part)));
     let attributes = ResourceAttributes {
         group: Some(group.to_owned()),
         resource: Some(resource.to_owned()),
+        subresource: part.map(ToOwned::to_owned),
         namespace: Some(namespace.to_owned()),
+        name: Some(name.to_owned()).filter(|name| !name.is_empty()),
         verb: Some(verb.to_owned()),
         ..ResourceAttributes::default()
     };

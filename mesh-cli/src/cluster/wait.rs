@@ -30,7 +30,7 @@ const HOPELESS: [&str; 7] = [
     "CrashLoopBackOff",
 ];
 /// Labels of the controller's pods.
-const CONTROLLER: &str = "app.kubernetes.io/name=mesh-controller,app.kubernetes.io/part-of=mesh";
+pub(crate) const CONTROLLER: &str = "app.kubernetes.io/name=mesh-controller,app.kubernetes.io/part-of=mesh";
 
 /// Why something did not happen.
 #[derive(Debug, thiserror::Error)]
@@ -173,13 +173,13 @@ pub(crate) async fn gone(cluster: &Cluster, ids: &[Id], deadline: Deadline) -> R
     Ok(())
 }
 
-fn condition<'a>(object: &'a Value, kind: &str) -> Option<&'a Value> {
+pub(crate) fn condition<'a>(object: &'a Value, kind: &str) -> Option<&'a Value> {
     object["status"]["conditions"].as_array()?.iter().find(|condition| condition["type"] == kind)
 }
 
 /// What keeps a pod of the controller from running.
-struct Trouble {
-    text: String,
+pub(crate) struct Trouble {
+    pub(crate) text: String,
     is_hopeless: bool,
 }
 
@@ -240,7 +240,8 @@ async fn warning(cluster: &Cluster, pod: &str) -> Option<String> {
     Some(format!("{}: {}", last.reason.unwrap_or_default(), last.message.unwrap_or_default()))
 }
 
-fn pod_trouble(name: &str, pod: &Value) -> Option<Trouble> {
+/// What keeps a pod from running, as its status tells it.
+pub(crate) fn pod_trouble(name: &str, pod: &Value) -> Option<Trouble> {
     if !pod["metadata"]["deletionTimestamp"].is_null() {
         return None;
     }

@@ -74,7 +74,7 @@ pub(super) fn base() -> Value {
 }
 
 /// The objects of these values.
-pub(super) fn rendered(overlay: Value) -> anyhow::Result<Vec<Value>> {
+pub(in crate::cmd) fn rendered(overlay: Value) -> anyhow::Result<Vec<Value>> {
     Ok(chart::render(&values::complete(overlay)?, "meshctl")?)
 }
 

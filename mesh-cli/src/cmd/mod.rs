@@ -12,6 +12,7 @@ pub(crate) mod status;
 pub(crate) mod uninstall;
 pub(crate) mod upgrade;
 pub(crate) mod version;
+pub(crate) mod wait;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

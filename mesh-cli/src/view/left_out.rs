@@ -46,7 +46,8 @@ impl LeftOut {
         understood
     }
 
-    fn note(&mut self, text: String) {
+    /// Notes something, once.
+    pub(super) fn note(&mut self, text: String) {
         if self.told.contains(&text) {
             return;
         }

@@ -1,6 +1,7 @@
 //! Client of the controller's view API: gRPC over plaintext HTTP/2 on loopback, with a bearer token.
 
 mod left_out;
+mod replicas;
 mod transport;
 
 use std::{error::Error as _, future::Future, io, path::PathBuf, time::Duration};
@@ -115,6 +116,8 @@ pub(crate) struct Client {
     bearer: MetadataValue<Ascii>,
     target: Target,
     left_out: LeftOut,
+    /// Other controllers of the same mesh.
+    others: Vec<Self>,
 }
 
 impl Client {
@@ -154,7 +157,12 @@ impl Client {
             Err(_) => return Err(ViewError::Timeout { address, timeout: target.timeout }),
         };
         let inner = ViewClient::with_origin(transport, origin).max_decoding_message_size(MAX_ANSWER);
-        Ok(Self { inner, lifeline, bearer, target, left_out: LeftOut::default() })
+        Ok(Self { inner, lifeline, bearer, target, left_out: LeftOut::default(), others: Vec::new() })
+    }
+
+    /// Asks another controller of the same mesh too: each knows the proxies that are connected to itself.
+    pub(crate) fn beside(&mut self, other: Self) {
+        self.others.push(other);
     }
 
     /// Where it is connected to.
@@ -183,6 +191,28 @@ impl Client {
 
     /// Workloads of one namespace; empty: of all. Those that are not understood are left out.
     pub(crate) async fn workloads(&mut self, namespace: &str) -> Result<Vec<WorkloadView>, ViewError> {
+        let mut all = self.own_workloads(namespace).await?;
+        if self.others.is_empty() {
+            return Ok(all);
+        }
+        let first = self.status().await?.generation;
+        for mut other in std::mem::take(&mut self.others) {
+            let asked = async {
+                let theirs = other.status().await?.generation;
+                Ok::<_, ViewError>((theirs, other.own_workloads(namespace).await?))
+            };
+            match asked.await {
+                Ok((theirs, workloads)) => {
+                    replicas::merge(&mut all, workloads, (first, theirs));
+                    self.others.push(other);
+                }
+                Err(error) => self.lost(&other, &error),
+            }
+        }
+        Ok(all)
+    }
+
+    async fn own_workloads(&mut self, namespace: &str) -> Result<Vec<WorkloadView>, ViewError> {
         let request = self.request(pb::ListWorkloadsRequest { namespace: namespace.into() });
         let answer = self.lifeline.limit(self.target.timeout, self.inner.list_workloads(request)).await;
         let read = |workload: pb::Workload| {
@@ -193,6 +223,13 @@ impl Client {
         };
         let answer = self.take(answer)?;
         Ok(self.left_out.read("workload", "workloads", answer.workloads, read))
+    }
+
+    /// A controller that ends while it is asked takes only what its own proxies said with it.
+    fn lost(&mut self, other: &Self, error: &ViewError) {
+        let address = &other.target.address;
+        self.left_out
+            .note(format!("what proxies of {address} say is missing, for it does not answer ({error})"));
     }
 
     /// Services of one namespace; empty: of all. Those that are not understood are left out.
@@ -215,6 +252,20 @@ impl Client {
         namespace: &str,
         window: Duration,
     ) -> Result<Vec<Report>, ViewError> {
+        let mut all = self.own_edges(namespace, window).await?;
+        for mut other in std::mem::take(&mut self.others) {
+            match other.own_edges(namespace, window).await {
+                Ok(theirs) => {
+                    all.extend(theirs);
+                    self.others.push(other);
+                }
+                Err(error) => self.lost(&other, &error),
+            }
+        }
+        Ok(all)
+    }
+
+    async fn own_edges(&mut self, namespace: &str, window: Duration) -> Result<Vec<Report>, ViewError> {
         let window_millis = window.as_millis() as u64;
         let request = self.request(pb::ListEdgesRequest { namespace: namespace.into(), window_millis });
         let answer = self.lifeline.limit(self.target.timeout, self.inner.list_edges(request)).await;

@@ -49,6 +49,7 @@ Commands:
   inspect     Show what the mesh thinks of one workload, Service or service account
   stat        Show traffic per Service, workload or service account
   edges       Show who calls whom
+  wait        Wait until all proxies have the newest configuration
   inject      Put a proxy into the pods of Kubernetes YAML, as the controller's webhook does
   uninject    Take it out again
   install     Put the mesh into a Kubernetes cluster, and wait until it is ready
@@ -104,6 +105,9 @@ Usage: meshctl check [OPTIONS]
 
 Options:
   -h, --help                   Print help
+      --pre                    Check whether the mesh can be installed in the cluster
+      --proxy                  Also ask each proxy in the cluster: connected, age of its
+                               configuration, identity
       --source <DIR>           Check the YAML files of this directory instead of the running mesh
       --trust-domain <NAME>    Trust domain of the mesh that the files are for [default:
                                cluster.local]
@@ -113,6 +117,8 @@ Options:
 {COMMON}
 Examples:
   meshctl check                     The running mesh
+  meshctl check --pre               Can it be installed in this cluster?
+  meshctl check --proxy             Also ask every proxy in the cluster
   meshctl check --source ./mesh     Only the YAML in a directory; needs no controller
   meshctl check -o json             All checks, for a program
 

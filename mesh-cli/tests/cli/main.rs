@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod cluster;
 mod cmd_check;
+mod cmd_check_cluster;
 mod cmd_edges;
 mod cmd_errors;
 mod cmd_help;
@@ -11,5 +13,7 @@ mod cmd_inspect;
 mod cmd_install;
 mod cmd_stat;
 mod cmd_status;
+mod cmd_wait;
+mod forward;
 mod shop;
 mod support;

@@ -12,7 +12,10 @@ use mesh_proto::view::v1::{self as pb, view_server};
 use tonic::{Request, Response, Status};
 
 /// Token of the view API.
-const TOKEN: &str = "0123456789abcdef";
+pub(crate) const TOKEN: &str = "0123456789abcdef";
+
+/// Version of everything here.
+pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// What the view API answers.
 pub(crate) trait Mesh: Send + Sync + 'static {

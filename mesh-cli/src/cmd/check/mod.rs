@@ -1,13 +1,20 @@
 //! `meshctl check`: is the mesh well, and what to do where it is not.
 //!
 //! Checks are data ([`model`]); [`control_plane`] and [`data_plane`] are pure functions from what the controller says to
-//! checks; [`offline`] looks at the files of a directory ([`source`]) instead.
+//! checks; [`offline`] looks at the files of a directory ([`source`]) instead. In a cluster, [`cluster`] asks the API server
+//! too, and [`proxies`] each proxy; [`pre`] is for a cluster that has no mesh yet.
 
+mod cluster;
 mod control_plane;
 mod data_plane;
 mod model;
 mod offline;
+mod pods;
+mod pre;
+mod proxies;
 mod source;
+mod surroundings;
+mod system;
 #[cfg(test)]
 mod tests;
 
@@ -20,6 +27,7 @@ use super::now_millis;
 use crate::{
     Exit,
     cli::CheckArgs,
+    cluster::{Cluster, ClusterError},
     ctx::{Ctx, CtxError},
     out::{Out, Tone, table},
     view::{Client, ViewError, WorkloadView},
@@ -34,9 +42,14 @@ const SETTLE: Duration = Duration::from_millis(2500);
 /// When the directory of `--source` cannot be read, or stdout cannot be written. A controller that does not answer is
 /// a failed check.
 pub(crate) async fn run(ctx: &Ctx, args: &CheckArgs, out: &Out) -> anyhow::Result<Exit> {
-    let report = match &args.source {
-        Some(directory) => offline::check(directory, args)?,
-        None => Report::new(online(ctx, out).await?),
+    let report = match (&args.source, ctx.place()) {
+        (Some(directory), _) => offline::check(directory, args)?,
+        _ if args.pre => Report::new(before(ctx).await?),
+        (None, Some(_)) => Report::new(in_cluster(ctx, args, out).await?),
+        (None, None) if args.proxy => {
+            anyhow::bail!("--proxy asks the proxies of a cluster; name it with --context or --kubeconfig")
+        }
+        (None, None) => Report::new(online(ctx, out).await?.0),
     };
     if !out.is_table() {
         out.document(&report)?;
@@ -44,29 +57,86 @@ pub(crate) async fn run(ctx: &Ctx, args: &CheckArgs, out: &Out) -> anyhow::Resul
     }
     print(&report, out)?;
     if report.failed == 0 && args.source.is_none() {
-        out.hint("meshctl edges");
+        out.hint(if args.pre { "meshctl install" } else { "meshctl edges" });
     }
     Ok(report.exit())
 }
 
-async fn online(ctx: &Ctx, out: &Out) -> anyhow::Result<Vec<Check>> {
+/// Whether a mesh can be installed in the cluster that is named, or the one of the current context.
+async fn before(ctx: &Ctx) -> anyhow::Result<Vec<Check>> {
+    match reached(Cluster::connect(&ctx.place_or_current(), ctx.timeout()).await)? {
+        Ok(found) => pre::checks(&found).await,
+        Err(check) => Ok(vec![check]),
+    }
+}
+
+/// The mesh in a cluster: what the API server says, then what the controller says, then each proxy.
+async fn in_cluster(ctx: &Ctx, args: &CheckArgs, out: &Out) -> anyhow::Result<Vec<Check>> {
+    let found = match reached(Cluster::connect(&ctx.place_or_current(), ctx.timeout()).await)? {
+        Ok(found) => found,
+        Err(check) => return Ok(vec![check]),
+    };
+    let (online, status) = online(ctx, out).await?;
+    let mut checks = cluster::checks(&found, status.as_ref()).await;
+    checks.extend(online);
+    if args.proxy {
+        match cluster::seen(&found).await {
+            Ok((_, pods)) => {
+                let pods = cluster::with_proxies(&pods);
+                let wanted = proxies::Wanted {
+                    trust_domain: status.as_ref().map(|status| status.trust_domain.as_str()),
+                    version: status.as_ref().map(|status| status.version.as_str()),
+                };
+                checks.extend(proxies::checks(&found, &pods, wanted, ctx.timeout()).await);
+            }
+            Err(error) => checks.push(cluster::unreadable(&error)),
+        }
+    }
+    Ok(by_category(checks))
+}
+
+/// Categories in the order in which they came up, each once.
+fn by_category(mut checks: Vec<Check>) -> Vec<Check> {
+    let mut order: Vec<&'static str> = Vec::new();
+    for check in &checks {
+        if !order.contains(&check.category) {
+            order.push(check.category);
+        }
+    }
+    checks.sort_by_key(|check| order.iter().position(|category| *category == check.category));
+    checks
+}
+
+/// A cluster that does not answer is a failed check; without a usable kubeconfig nothing was checked.
+fn reached(connected: Result<Cluster, ClusterError>) -> Result<Result<Cluster, Check>, ClusterError> {
+    match connected {
+        Ok(cluster) => Ok(Ok(cluster)),
+        Err(error @ (ClusterError::Unreachable { .. } | ClusterError::Unauthorized { .. })) => {
+            Ok(Err(cluster::unreachable(&error)))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// What the controller says; and its status, where it answers.
+async fn online(ctx: &Ctx, out: &Out) -> anyhow::Result<(Vec<Check>, Option<pb::GetStatusResponse>)> {
     let mut checks = Vec::new();
     let mut client = match ctx.connect(out).await {
         Ok(client) => client,
         Err(error) if matches!(error.downcast_ref(), Some(CtxError::NoDirectory)) => return Err(error),
-        Err(error) => return Ok(vec![control_plane::not_found(&error)]),
+        Err(error) => return Ok((vec![control_plane::not_found(&error)], None)),
     };
     let asked = now_millis();
     let status = match client.status().await {
         Ok(status) => status,
-        Err(error) => return Ok(control_plane::refused(client.address(), &error)),
+        Err(error) => return Ok((control_plane::refused(client.address(), &error), None)),
     };
     checks.extend(control_plane::checks(&status, client.address(), asked, now_millis()));
-    match rest(&mut client, status).await {
+    match rest(&mut client, status.clone()).await {
         Ok(more) => checks.extend(more),
         Err(error) => checks.push(control_plane::unreachable(&error)),
     }
-    Ok(checks)
+    Ok((checks, Some(status)))
 }
 
 async fn rest(client: &mut Client, status: pb::GetStatusResponse) -> Result<Vec<Check>, ViewError> {
@@ -99,7 +169,9 @@ fn print(report: &Report, out: &Out) -> anyhow::Result<()> {
     let mut text = String::new();
     let mut category = "";
     // Many objects with one trouble are told once.
-    let same = |a: &Check, b: &Check| (a.check, a.result, &a.reason) == (b.check, b.result, &b.reason);
+    let same = |a: &Check, b: &Check| {
+        (a.check, a.result, &a.reason, &a.detail) == (b.check, b.result, &b.reason, &b.detail)
+    };
     for group in report.checks.chunk_by(same) {
         let Some((check, others)) = group.split_first() else { continue };
         if check.category != category {
