@@ -26,7 +26,7 @@ pub(super) fn inject(pod: &Value, shape: &Pod<'_>, mut refusals: Refusals) -> Ou
     let held = probes::held(shape);
     let mut new = pod.clone();
     probes::restore(&mut new, &held);
-    let probes = probes::lead_to_proxy(&mut new, shape.is_native(), &mut refusals);
+    let probes = probes::lead_to_proxy(&mut new, shape.is_native(), true, &mut refusals);
     if !refusals.0.is_empty() {
         return Outcome::Refused(refusals.0);
     }

@@ -146,7 +146,7 @@ pub fn inject(pod: &Value, config: &Config, server: Option<Server>) -> Outcome {
     checks::run(&shape, false, &mut refusals);
     let options = Options::read(&shape, config, server, &mut refusals);
     let mut new = pod.clone();
-    let probes = probes::lead_to_proxy(&mut new, options.native, &mut refusals);
+    let probes = probes::lead_to_proxy(&mut new, options.native, false, &mut refusals);
     if !refusals.0.is_empty() {
         return Outcome::Refused(refusals.0);
     }

@@ -34,7 +34,13 @@ const SITES: [Site; 5] = [
 const KINDS: [&str; 3] = ["httpGet", "tcpSocket", "grpc"];
 
 /// Leads all of a pod's probes to its proxy. Returned is what the proxy is to perform, by what follows `/probe/`.
-pub(super) fn lead_to_proxy(pod: &mut Value, native: bool, refusals: &mut Refusals) -> Map<String, Value> {
+/// `is_injected`: the mesh's own containers are there.
+pub(super) fn lead_to_proxy(
+    pod: &mut Value,
+    native: bool,
+    is_injected: bool,
+    refusals: &mut Refusals,
+) -> Map<String, Value> {
     let mut probes = Map::new();
     for field in CONTAINERS {
         // A classic proxy starts after all init containers: what has probes among them is left as it is.
@@ -43,7 +49,7 @@ pub(super) fn lead_to_proxy(pod: &mut Value, native: bool, refusals: &mut Refusa
         }
         let items = pod.pointer_mut(&format!("/spec/{field}")).and_then(Value::as_array_mut);
         for (at, container) in items.into_iter().flatten().enumerate() {
-            if container.get("name").and_then(Value::as_str).is_some_and(is_ours) {
+            if is_injected && container.get("name").and_then(Value::as_str).is_some_and(is_ours) {
                 continue;
             }
             for site in &SITES {
