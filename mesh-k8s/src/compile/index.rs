@@ -219,47 +219,6 @@ impl<'a> Index<'a> {
         self.problems.warn(located, located.place.line, "metadata", message, "mend the Namespace");
     }
 
-    /// Two Workloads cannot serve one address and port: the later one is refused.
-    fn drop_shared_addresses(&mut self) {
-        let mut ports = HashMap::new();
-        let mut addresses = HashMap::new();
-        let workloads = std::mem::take(&mut self.workloads);
-        for workload in workloads {
-            let Some(address) = workload.object.address.value else {
-                self.workloads.push(workload);
-                continue;
-            };
-            let taken = workload.object.ports.iter().find_map(|p| Some((p, *ports.get(&(address, p.port))?)));
-            if let Some((port, first)) = taken {
-                let first: Item<'_, Workload> = first;
-                let message = format!(
-                    "{address}:{} is served by {} already, at {}",
-                    port.port,
-                    first.reference(),
-                    first.place()
-                );
-                let remedy = "give every Workload an address of its own";
-                self.problems.refuse(workload.located, port.line, "spec.address", message, remedy);
-                continue;
-            }
-            for port in &workload.object.ports {
-                ports.insert((address, port.port), workload);
-            }
-            if let Some(first) = addresses.insert(address, workload) {
-                let message = format!("{} has the same address, at {}", first.reference(), first.place());
-                let remedy = "give every Workload an address of its own, for two proxies cannot share one";
-                self.problems.warn(
-                    workload.located,
-                    workload.object.address.line,
-                    "spec.address",
-                    message,
-                    remedy,
-                );
-            }
-            self.workloads.push(workload);
-        }
-    }
-
     /// A port of a Service.
     pub(crate) fn port(&self, key: Key<'_>, port: u16) -> Option<&'a PortOfService> {
         self.services.get(&key)?.object.ports.iter().find(|p| p.port == port)

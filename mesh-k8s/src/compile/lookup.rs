@@ -157,12 +157,37 @@ impl Compiled {
         resolved: &Resolved,
     ) {
         let mut addresses = BTreeMap::new();
+        for service in index.services.values().copied().collect::<Vec<_>>() {
+            for ip in &service.object.cluster_ips {
+                for port in &service.object.ports {
+                    let address = SocketAddr::new(ip.to_canonical(), port.port);
+                    match addresses.entry(address) {
+                        Entry::Vacant(entry) => {
+                            entry.insert(Addressed::Service(service.object.port_name(port.port)));
+                        }
+                        Entry::Occupied(_) => {
+                            let message = format!("{address} is the address of something else already");
+                            let (field, remedy) =
+                                ("spec.clusterIP", "give every Service an address of its own");
+                            index.problems.warn(service.located, port.line, field, message, remedy);
+                        }
+                    }
+                }
+            }
+        }
         for workload in workloads {
             let Some(config) = self.workloads.get(&workload.reference) else { continue };
             for port in &config.inbound {
                 let Some(endpoint) = workload.endpoint(port.port, port.protocol) else { continue };
                 let address = endpoint.address.0;
                 let address = SocketAddr::new(address.ip().to_canonical(), address.port());
+                let Entry::Vacant(entry) = addresses.entry(address) else {
+                    let line = workload.item.object.address.line;
+                    let message = format!("{address} is a clusterIP: calls to it go to its Service");
+                    let (field, remedy) = ("status.podIP", "keep addresses of pods and of Services apart");
+                    index.problems.warn(workload.item.located, line, field, message, remedy);
+                    continue;
+                };
                 let key = self.direct_key(&endpoint);
                 if self.services.contains_key(&key) && !self.is_only_endpoint(&key, &endpoint) {
                     continue;
@@ -170,32 +195,7 @@ impl Compiled {
                 let service = port.services.first().unwrap_or(&key).clone();
                 let workload = endpoint.workload.clone();
                 self.endpoints.insert(key.clone(), vec![endpoint]);
-                let addressed = Addressed::Workload { service, key, protocol: port.protocol, workload };
-                addresses.insert(address, addressed);
-            }
-        }
-        for service in index.services.values().copied().collect::<Vec<_>>() {
-            for ip in &service.object.cluster_ips {
-                for port in &service.object.ports {
-                    let address = SocketAddr::new(ip.to_canonical(), port.port);
-                    let name = service.object.port_name(port.port);
-                    match addresses.entry(address) {
-                        Entry::Vacant(entry) => {
-                            entry.insert(Addressed::Service(name));
-                        }
-                        Entry::Occupied(_) => {
-                            let message = format!("{address} is the address of something else already");
-                            let remedy = "give every Service an address of its own";
-                            index.problems.warn(
-                                service.located,
-                                port.line,
-                                "spec.clusterIP",
-                                message,
-                                remedy,
-                            );
-                        }
-                    }
-                }
+                entry.insert(Addressed::Workload { service, key, protocol: port.protocol, workload });
             }
         }
         // What the mesh itself has at an address goes first: addresses outside are not ours to choose.

@@ -6,6 +6,7 @@
 //!                            └▶ policy (who may call a ServiceAccount) ─▶ workloads
 //! ```
 
+mod addresses;
 mod endpoints;
 mod external;
 mod filters;

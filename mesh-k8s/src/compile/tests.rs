@@ -1,5 +1,6 @@
 //! YAML in, what proxies are told out.
 
+mod addresses;
 mod closed;
 mod destination;
 mod external;

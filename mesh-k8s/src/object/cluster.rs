@@ -13,6 +13,8 @@ pub struct Pod {
     pub name: Name,
     /// Its uid: a pod of the same name that comes later has another. Empty: it is not known.
     pub uid: Arc<str>,
+    /// When it was made, in UTC as in `2026-01-31T12:00:00Z`: the later is the greater. Empty: it is not known.
+    pub created: Box<str>,
     /// Its addresses, of which the first is the one that peers dial; none: it has none yet, or no more.
     pub addresses: Vec<IpAddr>,
     /// Whether it is in the mesh.

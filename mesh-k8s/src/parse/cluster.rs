@@ -193,10 +193,11 @@ fn pod(reader: &mut Reader, metadata: Metadata, object: &Json) -> Option<Object>
             upstreams: Vec::new(),
         })),
     };
-    let uid = object.pointer("/metadata/uid").and_then(Json::as_str).unwrap_or_default().into();
+    let noted = |key: &str| object.pointer(key).and_then(Json::as_str).unwrap_or_default();
     Some(Object::Pod(Pod {
         name: metadata.name,
-        uid,
+        uid: noted("/metadata/uid").into(),
+        created: noted("/metadata/creationTimestamp").into(),
         addresses,
         mesh,
         on_host: spec.host_network && !has_ended && !has_proxy,

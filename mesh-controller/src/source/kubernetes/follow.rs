@@ -183,6 +183,8 @@ fn slim(metadata: &kube::core::ObjectMeta, has_uid: bool) -> Value {
     let mut slim = Map::new();
     let uid = metadata.uid.as_deref().filter(|_| has_uid);
     slim.extend(uid.map(|uid| ("uid".to_owned(), Value::from(uid))));
+    let created = metadata.creation_timestamp.as_ref().filter(|_| has_uid);
+    slim.extend(created.map(|time| ("creationTimestamp".to_owned(), json!(time))));
     slim.extend(metadata.name.as_deref().map(|name| ("name".to_owned(), Value::from(name))));
     slim.extend(metadata.namespace.as_deref().map(|name| ("namespace".to_owned(), Value::from(name))));
     slim.extend(metadata.labels.as_ref().map(|labels| ("labels".to_owned(), json!(labels))));

@@ -14,7 +14,7 @@ pub(super) struct Followed {
     pub(super) is_metadata: bool,
     /// It may be missing: its CRD is not installed.
     pub(super) is_optional: bool,
-    /// Its objects' uids mean something.
+    /// Its objects' uids, and when they were made, mean something.
     pub(super) has_uid: bool,
     /// Which objects, by their labels.
     pub(super) labels: Option<&'static str>,

@@ -124,6 +124,21 @@ async fn nothing_is_lost_while_the_server_is_away_or_forgets() {
 }
 
 #[tokio::test]
+async fn an_address_is_that_of_the_pod_that_was_made_last() {
+    let pod = |name: &str, created: &str| {
+        json!({"metadata": {"name": name, "namespace": "shop", "creationTimestamp": created},
+            "spec": {"containers": [{"name": "mesh-proxy"}]}, "status": {"phase": "Running", "podIP": "10.0.0.1"}})
+    };
+    let fake = Fake::new();
+    fake.put("pods", pod("b", "2026-01-01T00:00:00Z"));
+    let mut rig = Rig::new(&fake).await;
+    assert_eq!(rig.workloads(), ["b 10.0.0.1"]);
+    // The node of that one is lost, and nobody says that it has ended.
+    fake.put("pods", pod("a", "2026-01-01T01:00:00Z"));
+    rig.until(|now| workloads(now) == ["a 10.0.0.1"]).await;
+}
+
+#[tokio::test]
 async fn kinds_come_and_go() {
     let fake = Fake::new();
     fake.fail("workloads", Some(404));
