@@ -153,6 +153,32 @@ fn what_helm_refuses_is_refused() {
     }
 }
 
+/// The object of a kind among those that are rendered.
+fn one<'a>(objects: &'a [Value], kind: &str, name: &str) -> &'a Value {
+    objects.iter().find(|object| key(object) == (kind.to_owned(), name.to_owned())).unwrap()
+}
+
+#[test]
+fn a_controller_that_waits_for_the_cluster_is_not_killed() {
+    let objects = ours(&[]).unwrap();
+    let container =
+        &one(&objects, "Deployment", "mesh-controller")["spec"]["template"]["spec"]["containers"][0];
+    let probe = &container["startupProbe"];
+    let limit = probe["periodSeconds"].as_u64().unwrap() * probe["failureThreshold"].as_u64().unwrap();
+    assert!(limit >= 190, "it may take 180 s to start, and is killed after {limit} s");
+    assert_eq!(probe["httpGet"], container["livenessProbe"]["httpGet"]);
+}
+
+#[test]
+fn the_webhook_may_write_events() {
+    for (set, is_allowed) in [(&[][..], true), (&["webhooks.enabled=false"], false)] {
+        let objects = ours(set).unwrap();
+        let rules = one(&objects, "ClusterRole", "mesh-controller")["rules"].as_array().unwrap().clone();
+        let events = json!({"apiGroups": [""], "resources": ["events"], "verbs": ["create"]});
+        assert_eq!(rules.contains(&events), is_allowed, "{set:?}");
+    }
+}
+
 #[test]
 fn all_files_are_here() {
     let mut found = BTreeSet::new();
