@@ -14,6 +14,7 @@ use http::{Method, Request, Response, StatusCode, request::Parts};
 use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
 use hyper::body::Frame;
 use kube::{Client, client::Body};
+use mesh_testkit::net::{PATIENCE, eventually};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
@@ -38,6 +39,10 @@ struct Kind {
     objects: BTreeMap<String, Value>,
     /// What is answered in place of lists and watches.
     failure: Option<u16>,
+    /// After how many more times that ends; None: it does not by itself.
+    failures_left: Option<usize>,
+    /// How often that was answered since it began.
+    failed: usize,
     watches: Vec<mpsc::Sender<Bytes>>,
     /// Requests that changed something.
     writes: u64,
@@ -81,7 +86,20 @@ impl Fake {
 
     /// Lists and watches that are asked for from now on fail.
     pub(crate) fn fail(&self, plural: &str, status: Option<u16>) {
-        self.with(plural, |kind| kind.failure = status);
+        self.with(plural, |kind| (kind.failure, kind.failures_left, kind.failed) = (status, None, 0));
+    }
+
+    /// So many fail.
+    pub(crate) fn fail_times(&self, plural: &str, status: u16, times: usize) {
+        self.with(plural, |kind| {
+            (kind.failure, kind.failures_left, kind.failed) = (Some(status), Some(times), 0);
+        });
+    }
+
+    /// Waits until so many have failed.
+    pub(crate) async fn failed(&self, plural: &str, times: usize) {
+        let failed = || async { self.with(plural, |kind| (kind.failed >= times).then_some(())) };
+        eventually(PATIENCE, "so many failures", failed).await;
     }
 
     /// Ends the watches that stand, with an error if one is given.
@@ -121,7 +139,7 @@ impl Fake {
         let sent: Value = serde_json::from_slice(body).unwrap_or_default();
         let review = (plural == "tokenreviews").then(|| self.review.lock().unwrap().clone());
         let is_watch = request.uri.query().unwrap_or_default().contains("watch=true");
-        self.with(plural, |kind| match kind.failure {
+        self.with(plural, |kind| match kind.fails() {
             Some(status) => reply(status, &failure(status)),
             None if review.is_some() => reply(201, &json!({"spec": sent["spec"], "status": review})),
             None if request.method != Method::GET => kind.write(&request.method, name, sent),
@@ -165,6 +183,19 @@ impl<'a> Target<'a> {
 }
 
 impl Kind {
+    /// What is answered to this request in place of what was asked for.
+    fn fails(&mut self) -> Option<u16> {
+        let failure = self.failure?;
+        self.failed += 1;
+        if let Some(left) = &mut self.failures_left {
+            *left -= 1;
+            if *left == 0 {
+                (self.failure, self.failures_left) = (None, None);
+            }
+        }
+        Some(failure)
+    }
+
     /// Creates (POST), replaces (PUT, only the version that is there) or applies (PATCH).
     fn write(&mut self, method: &Method, name: Option<&str>, mut object: Value) -> Response<Answer> {
         let name = name.or_else(|| object["metadata"]["name"].as_str()).unwrap().to_owned();

@@ -76,8 +76,12 @@ pub(super) async fn run(kind: &'static Followed, client: Client, inbox: Arc<Inbo
         } else {
             follower.follow::<DynamicObject>(&client).await
         };
-        if follower.since.take().is_some_and(|since| since.elapsed() > STOOD) {
-            failures = 0;
+        if let Some(since) = follower.since.take() {
+            // It was there just now: what it was like before does not count.
+            missing = 0;
+            if since.elapsed() > STOOD {
+                failures = 0;
+            }
         }
         let Err(error) = ended else { continue };
         if kind.is_optional && status(&error) == Some(404) {

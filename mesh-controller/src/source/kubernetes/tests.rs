@@ -11,7 +11,7 @@ const FAST: Pace = Pace {
     first: Duration::from_millis(5),
     longest: Duration::from_millis(20),
     soon: Duration::from_millis(10),
-    again: Duration::from_millis(20),
+    again: Duration::from_millis(200),
 };
 /// Longest wait for what must come.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -144,9 +144,20 @@ async fn kinds_come_and_go() {
     fake.fail("workloads", Some(404));
     let mut rig = Rig::new(&fake).await;
     rig.stands("Workload", |standing| *standing == Standing::Absent).await;
+    fake.failed("workloads", 3).await;
     fake.put("workloads", workload("a", "192.0.2.1"));
     fake.fail("workloads", None);
     rig.until(|now| workloads(now) == ["a 192.0.2.1"]).await;
+    // A server that starts says so of kinds that it has: it must say so three times, whatever was before.
+    fake.fail_times("workloads", 404, 2);
+    fake.end_watches("workloads", None);
+    fake.failed("workloads", 2).await;
+    fake.put("workloads", workload("b", "192.0.2.2"));
+    rig.until(|now| {
+        assert_eq!(workloads(now).first().map(String::as_str), Some("a 192.0.2.1"), "it was taken away");
+        workloads(now).len() == 2
+    })
+    .await;
     fake.fail("workloads", Some(404));
     fake.end_watches("workloads", Some(404));
     rig.until(|now| workloads(now).is_empty()).await;
