@@ -37,6 +37,16 @@ pub enum CaError {
         "{0} holds another root than this controller began with: restart all controllers to change over, or restore it"
     )]
     Exchanged(String),
+    /// Proxies trust an authority whose keys are not there.
+    #[error(
+        "{secret} is missing, but {bundle} says that a mesh is in use: restore {secret}, or delete this ConfigMap to begin a new mesh (all proxies must then be restarted)"
+    )]
+    Lost {
+        /// The Secret.
+        secret: String,
+        /// The ConfigMap with the roots of that mesh.
+        bundle: String,
+    },
     /// Others change what is kept all the time.
     #[error("{0} is changed by others again and again: see who does")]
     Busy(String),

@@ -51,7 +51,7 @@ enum Store {
     /// In files: this controller is the only one.
     Directory(Directory),
     /// In a Secret that all replicas share; keys are in memory only.
-    Secret(Secrets),
+    Secret(Box<Secrets>),
 }
 
 /// The certificate authority of one trust domain.
@@ -81,7 +81,7 @@ impl Ca {
         leaf_lifetime: Duration,
     ) -> Result<Self, CaError> {
         let (root, issuer) = secret::open(&secrets, trust_domain).await?;
-        let store = Store::Secret(secrets);
+        let store = Store::Secret(Box::new(secrets));
         Ok(Self { store, root, issuer: ArcSwap::from_pointee(issuer), leaf_lifetime })
     }
 

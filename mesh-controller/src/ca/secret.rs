@@ -8,11 +8,19 @@ use crate::kubernetes::{Held, Secrets};
 /// How often it is tried again when another replica was faster.
 const ATTEMPTS: u32 = 5;
 
-/// Loads the authority, or makes it if there is none.
+/// Loads the authority, or makes it if there is none. Where proxies trust an authority whose Secret is missing, none is
+/// made: they would be cut off from it.
 pub(super) async fn open(secrets: &Secrets, trust_domain: &str) -> Result<(Root, IssuingKey), CaError> {
     let place = place(secrets);
     for _ in 0..ATTEMPTS {
         let Some(held) = secrets.read(CA_SECRET).await? else {
+            if let Some(bundle) = secrets.trust_bundle().await? {
+                // A replica that has just begun the mesh makes the Secret first.
+                if secrets.read(CA_SECRET).await?.is_none() {
+                    return Err(CaError::Lost { secret: place.whole, bundle });
+                }
+                continue;
+            }
             let (root, issuer) = authority::create(trust_domain)?;
             if create(secrets, &root, &issuer).await? {
                 tracing::info!(secret = place.whole, "a new authority was made");

@@ -1,12 +1,17 @@
-//! Secrets in the controller's own namespace: read, made once, and replaced only by whoever knows what stood there.
+//! Secrets in the controller's own namespace: read, made once, and replaced only by whoever knows what stood there. Beside
+//! them is the trust bundle, which tells whether a mesh is in use.
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::{ByteString, api::core::v1::Secret};
+use k8s_openapi::{
+    ByteString,
+    api::core::v1::{ConfigMap, Secret},
+};
 use kube::{
     Api, Resource as _,
     api::{ObjectMeta, PostParams},
 };
+use mesh_k8s::names::{TRUST_BUNDLE, TRUST_BUNDLE_KEY};
 
 use super::{Cluster, ClusterError, MANAGED_BY, MANAGER, ask};
 
@@ -14,6 +19,7 @@ use super::{Cluster, ClusterError, MANAGED_BY, MANAGER, ask};
 #[derive(Clone)]
 pub(crate) struct Secrets {
     api: Api<Secret>,
+    maps: Api<ConfigMap>,
     namespace: String,
 }
 
@@ -32,7 +38,8 @@ impl Secrets {
     /// Those of the controller's namespace.
     pub(crate) fn new(cluster: &Cluster) -> Self {
         let api = Api::namespaced(cluster.client.clone(), &cluster.namespace);
-        Self { api, namespace: cluster.namespace.clone() }
+        let maps = Api::namespaced(cluster.client.clone(), &cluster.namespace);
+        Self { api, maps, namespace: cluster.namespace.clone() }
     }
 
     /// Names one, for people.
@@ -44,6 +51,17 @@ impl Secrets {
     pub(crate) async fn read(&self, name: &str) -> Result<Option<Held>, ClusterError> {
         let what = || format!("read {}", self.named(name));
         Ok(ask(what, self.api.get_opt(name)).await?.map(Held))
+    }
+
+    /// Names the trust bundle, if there is one: the mesh that it is of is in use.
+    pub(crate) async fn trust_bundle(&self) -> Result<Option<String>, ClusterError> {
+        let named = format!("ConfigMap {}/{TRUST_BUNDLE}", self.namespace);
+        let found = ask(|| format!("read the {named}"), self.maps.get_opt(TRUST_BUNDLE)).await?;
+        let has_root = |map: &ConfigMap| {
+            let pem = map.data.as_ref().and_then(|data| data.get(TRUST_BUNDLE_KEY));
+            pem.is_some_and(|pem| !pem.trim().is_empty())
+        };
+        Ok(found.filter(has_root).map(|_| named))
     }
 
     /// Makes one. False: there is one already.

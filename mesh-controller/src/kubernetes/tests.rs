@@ -73,6 +73,35 @@ async fn the_secret_is_restored_from_memory_and_never_followed_to_another_root()
 }
 
 #[tokio::test]
+async fn a_mesh_that_is_in_use_gets_no_other_authority() {
+    let fake = Fake::new();
+    // Nothing stands in a bundle that others emptied.
+    fake.put(
+        "configmaps",
+        json!({"metadata": {"name": "mesh-trust-bundle"}, "data": {"trust-bundle.pem": ""}}),
+    );
+    let first = ca(&fake).await.unwrap();
+    Bundles::new(&cluster(&fake, "a"), first.root_pem()).ensure("mesh-system").await.unwrap();
+    assert_eq!(ca(&fake).await.unwrap().root_sha256(), first.root_sha256());
+
+    let kept = fake.object("secrets", "mesh-ca");
+    fake.remove("secrets", "mesh-ca");
+    let told = ca(&fake).await.err().unwrap().to_string();
+    for part in
+        ["Secret mesh-system/mesh-ca is missing", "restore", "ConfigMap mesh-system/mesh-trust-bundle"]
+    {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    assert!(fake.object("secrets", "mesh-ca").is_null(), "a new one was made");
+    fake.put("secrets", kept);
+    assert_eq!(ca(&fake).await.unwrap().root_sha256(), first.root_sha256());
+
+    fake.remove("secrets", "mesh-ca");
+    fake.remove("configmaps", "mesh-trust-bundle");
+    assert_ne!(ca(&fake).await.unwrap().root_sha256(), first.root_sha256(), "a new mesh was asked for");
+}
+
+#[tokio::test]
 async fn tokens_are_asked_about_each_time_and_noise_never() {
     let fake = Fake::new();
     let metrics = Metrics::new();
