@@ -46,6 +46,8 @@ pub struct Problem {
     /// True: the object is refused whole, and the last good version of it stays. False: it applies, but for what the
     /// message says.
     pub refused: bool,
+    /// True: it is refused for another object, which has already what this one asks for.
+    pub is_conflict: bool,
 }
 
 impl fmt::Display for Problem {

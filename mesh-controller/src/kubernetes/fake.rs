@@ -126,13 +126,18 @@ impl Fake {
         self.with(plural, |kind| kind.objects.get(name).cloned().unwrap_or_default())
     }
 
+    /// How many versions of objects of a kind there were.
+    pub(crate) fn versions(&self, plural: &str) -> usize {
+        self.with(plural, |kind| kind.history.len())
+    }
+
     /// How many requests changed something, or would have.
     pub(crate) fn writes(&self) -> usize {
         self.writes.load(Relaxed)
     }
 
     fn answer(&self, request: &Parts, body: &[u8]) -> Response<Answer> {
-        let Target { plural, name } = Target::of(request.uri.path());
+        let Target { plural, name, part } = Target::of(request.uri.path());
         if request.method != Method::GET {
             self.writes.fetch_add(1, Relaxed);
         }
@@ -142,6 +147,7 @@ impl Fake {
         self.with(plural, |kind| match kind.fails() {
             Some(status) => reply(status, &failure(status)),
             None if review.is_some() => reply(201, &json!({"spec": sent["spec"], "status": review})),
+            None if part == Some("status") => kind.write_status(name.unwrap_or_default(), &sent),
             None if request.method != Method::GET => kind.write(&request.method, name, sent),
             None if name.is_some() => match kind.objects.get(name.unwrap_or_default()) {
                 Some(object) => reply(200, object),
@@ -171,6 +177,8 @@ impl Fake {
 struct Target<'a> {
     plural: &'a str,
     name: Option<&'a str>,
+    /// A subresource.
+    part: Option<&'a str>,
 }
 
 impl<'a> Target<'a> {
@@ -178,7 +186,7 @@ impl<'a> Target<'a> {
         let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
         let parts = &parts[if parts[0] == "api" { 2 } else { 3 }..];
         let parts = if parts[0] == "namespaces" && parts.len() > 2 { &parts[2..] } else { parts };
-        Self { plural: parts[0], name: parts.get(1).copied() }
+        Self { plural: parts[0], name: parts.get(1).copied(), part: parts.get(2).copied() }
     }
 }
 
@@ -211,6 +219,18 @@ impl Kind {
         self.writes += 1;
         object["metadata"]["resourceVersion"] = json!(format!("w{}", self.writes));
         self.objects.insert(name, object.clone());
+        reply(200, &object)
+    }
+
+    /// Applies a status, and tells those who watch.
+    fn write_status(&mut self, name: &str, sent: &Value) -> Response<Answer> {
+        let Some(known) = self.objects.get_mut(name) else { return reply(404, &failure(404)) };
+        if known["metadata"]["uid"] != sent["metadata"]["uid"] {
+            return reply(409, &failure(409));
+        }
+        known["status"] = sent["status"].clone();
+        let object = known.clone();
+        self.tell("MODIFIED", object.clone());
         reply(200, &object)
     }
 

@@ -1,5 +1,6 @@
-//! What one of all replicas does: the trust bundles, and what webhooks are verified with. All of it could be done twice
-//! without harm; that one leads spares the API server the work, and readers of its log the question who did what.
+//! What one of all replicas does: the trust bundles, what webhooks are verified with, and conditions of objects. All of it
+//! could be done twice without harm; that one leads spares the API server the work, and readers of its log the question
+//! who did what.
 
 use std::sync::Arc;
 
@@ -8,6 +9,7 @@ use tokio::{sync::watch, task::JoinSet, time::timeout};
 use super::{
     Bundles, Cluster,
     lease::{Lock, RETRY},
+    status::Statuses,
     webhooks,
 };
 use crate::{app::stopped, grpc::Shared};
@@ -26,6 +28,9 @@ pub(crate) async fn run(
         tasks.spawn(async move { bundles.keep(snapshots).await });
         let (client, root_pem) = (cluster.client.clone(), Arc::clone(&root_pem));
         tasks.spawn(async move { webhooks::keep(&client, &root_pem).await });
+        let statuses = Statuses::new(cluster.client.clone(), Arc::clone(&cluster.noted));
+        let (snapshots, proxies) = (shared.publisher.subscribe(), Arc::clone(&shared.proxies));
+        tasks.spawn(statuses.keep(snapshots, proxies));
         tasks
     };
     let mut lock = Lock::new(&cluster);
@@ -66,3 +71,6 @@ pub(crate) async fn run(
         tracing::warn!(%error, "the lead could not be handed over: the next leader waits for the Lease to end");
     }
 }
+
+#[cfg(test)]
+mod tests;

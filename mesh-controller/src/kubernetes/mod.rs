@@ -9,12 +9,13 @@ pub(crate) mod fake;
 mod lead;
 mod lease;
 mod secrets;
+mod status;
 #[cfg(test)]
 mod tests;
 mod tokens;
 mod webhooks;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use kube::{Client, Config};
 
@@ -22,6 +23,7 @@ pub(crate) use self::{
     bundle::Bundles,
     lead::run as lead,
     secrets::{Held, Secrets},
+    status::Noted,
     tokens::{BoundPod, Reviews, TokenError},
 };
 use crate::config::InCluster;
@@ -94,6 +96,8 @@ pub(crate) struct Cluster {
     pub(crate) namespace: String,
     /// Who this replica is among the others: another one after each start.
     pub(crate) replica: String,
+    /// What objects say of themselves.
+    pub(crate) noted: Arc<Noted>,
 }
 
 impl Cluster {
@@ -106,7 +110,8 @@ impl Cluster {
         let client = Client::try_from(config).map_err(|error| unusable(&error))?;
         let pod = own.pod.as_deref().unwrap_or(MANAGER);
         let replica = format!("{pod}_{:08x}", fastrand::u32(..));
-        Ok(Self { client, url, namespace: own.namespace.clone(), replica })
+        let (namespace, noted) = (own.namespace.clone(), Arc::default());
+        Ok(Self { client, url, namespace, replica, noted })
     }
 }
 

@@ -13,9 +13,9 @@ use crate::{
 
 const LIFETIME: Duration = Duration::from_secs(3600);
 
-fn cluster(fake: &Arc<Fake>, replica: &str) -> Cluster {
+pub(super) fn cluster(fake: &Arc<Fake>, replica: &str) -> Cluster {
     let (url, namespace) = ("fake".to_owned(), "mesh-system".to_owned());
-    Cluster { client: fake.client(), url, namespace, replica: replica.to_owned() }
+    Cluster { client: fake.client(), url, namespace, replica: replica.to_owned(), noted: Arc::default() }
 }
 
 async fn ca(fake: &Arc<Fake>) -> Result<Ca, CaError> {

@@ -3,7 +3,7 @@
 mod proxies;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, PoisonError},
     time::Instant,
 };
@@ -21,7 +21,7 @@ use mesh_proto::{
 use tokio::sync::watch;
 
 pub(crate) use self::proxies::{Proxies, ProxyHandle, ProxyState};
-use crate::source::Outcome;
+use crate::source::{Outcome, State};
 
 /// Most encoded resources that one snapshot remembers; beyond, they are made for each proxy.
 const MAX_CACHED: usize = 100_000;
@@ -34,6 +34,15 @@ pub(crate) struct EncodedDestination {
     pub(crate) ports: Vec<ServicePort>,
 }
 
+/// How an object of a cluster stands, and since when.
+#[derive(Clone, Debug)]
+pub(crate) struct Standing {
+    /// What is in force of it.
+    pub(crate) state: State,
+    /// The configuration with which that came into force.
+    pub(crate) since: u64,
+}
+
 /// The configuration at one time.
 pub(crate) struct Snapshot {
     /// Number of the configuration: grows by one with each change that applied.
@@ -44,6 +53,8 @@ pub(crate) struct Snapshot {
     pub(crate) problems: Vec<Problem>,
     /// Objects that apply.
     pub(crate) objects: usize,
+    /// Objects that are told how they stand, by place.
+    pub(crate) standings: BTreeMap<Arc<str>, Standing>,
     /// When it was published.
     pub(crate) at: Instant,
     bundle: Arc<pb::Resource>,
@@ -111,6 +122,20 @@ fn without_problems(mut compiled: Compiled) -> Compiled {
     compiled
 }
 
+/// Since when each object stands so: since `generation`, unless it stood so before.
+fn standings(
+    states: BTreeMap<Arc<str>, State>,
+    before: &BTreeMap<Arc<str>, Standing>,
+    generation: u64,
+) -> BTreeMap<Arc<str>, Standing> {
+    let standing = |(place, state): (Arc<str>, State)| {
+        let old = before.get(&place).filter(|old| state.is_in_force_since(&old.state));
+        let since = old.map_or(generation, |old| old.since);
+        (place, Standing { state, since })
+    };
+    states.into_iter().map(standing).collect()
+}
+
 fn encode(name: ResourceName, body: ResourceBody) -> Arc<pb::Resource> {
     Arc::new(Resource::new(name, body).to_wire())
 }
@@ -129,6 +154,7 @@ impl Publisher {
             compiled: Arc::new(without_problems(outcome.compiled)),
             problems: outcome.problems,
             objects: outcome.objects,
+            standings: standings(outcome.states, &BTreeMap::new(), 1),
             at: Instant::now(),
             bundle,
             cache: Mutex::default(),
@@ -141,11 +167,13 @@ impl Publisher {
         let old = self.current();
         let compiled = without_problems(outcome.compiled);
         let same = *old.compiled == compiled;
+        let generation = old.generation + u64::from(!same);
         let next = Arc::new(Snapshot {
-            generation: old.generation + u64::from(!same),
+            generation,
             compiled: if same { Arc::clone(&old.compiled) } else { Arc::new(compiled) },
             problems: outcome.problems,
             objects: outcome.objects,
+            standings: standings(outcome.states, &old.standings, generation),
             at: Instant::now(),
             bundle: old.bundle(),
             cache: if same { Mutex::new(std::mem::take(&mut *old.cache())) } else { Mutex::default() },

@@ -87,6 +87,15 @@ impl Proxies {
         self.lock().values().filter(|state| state.connected).count()
     }
 
+    /// The configurations that connected proxies have applied, in order; without those that have none yet.
+    pub(crate) fn generations(&self) -> Vec<u64> {
+        let states = self.lock();
+        let connected = states.values().filter(|state| state.connected && state.generation > 0);
+        let mut all: Vec<u64> = connected.map(|state| state.generation).collect();
+        all.sort_unstable();
+        all
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<WorkloadRef, ProxyState>> {
         self.states.lock().unwrap_or_else(PoisonError::into_inner)
     }

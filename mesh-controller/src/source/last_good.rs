@@ -8,7 +8,10 @@ use std::{
 use mesh_core::name::ObjectRef;
 use mesh_k8s::{Compiled, Located, Place, Problem, Resolved, Settings, Standing};
 
-use super::scan::{Content, Files};
+use super::{
+    scan::{Content, Files},
+    state::{Force, Observed, State},
+};
 
 /// What became of the files.
 pub(crate) struct Outcome {
@@ -18,6 +21,8 @@ pub(crate) struct Outcome {
     pub(crate) problems: Vec<Problem>,
     /// Objects that apply.
     pub(crate) objects: usize,
+    /// How each object stands that is told so, by place.
+    pub(crate) states: BTreeMap<Arc<str>, State>,
 }
 
 /// One file, or one object of a cluster, as it was parsed last.
@@ -29,6 +34,8 @@ pub(super) struct File {
     problems: Vec<Problem>,
     /// False: the file as a whole could not be read, so what it held before stays.
     whole: bool,
+    /// The object is told how it stands.
+    observed: Option<Arc<Observed>>,
 }
 
 /// Remembers the last good version of every object.
@@ -96,9 +103,11 @@ impl LastGood {
         let reported = |p: &&Problem| p.object.as_ref().is_some_and(|object| replaced.contains(object));
         problems.extend(compiled.problems.iter().filter(|p| !reported(p)).cloned());
         problems.sort_by(|a, b| a.place.cmp(&b.place).then_with(|| a.field.cmp(&b.field)));
-        let applied = objects.iter().filter(|object| applies(&compiled, object)).count();
+        let applied: HashSet<ObjectRef> =
+            objects.iter().filter(|object| applies(&compiled, object)).map(Located::reference).collect();
         self.remember(objects, &compiled);
-        Outcome { compiled, problems, objects: applied }
+        let states = self.states(&problems, &applied);
+        Outcome { compiled, problems, objects: applied.len(), states }
     }
 
     /// Tells what applied before from newcomers, so that none of these takes the place of what runs.
@@ -163,6 +172,21 @@ impl LastGood {
         objects
     }
 
+    /// How objects stand that are told so.
+    fn states(&self, problems: &[Problem], applied: &HashSet<ObjectRef>) -> BTreeMap<Arc<str>, State> {
+        let refused: HashSet<&str> = problems.iter().filter(|p| p.refused).map(|p| &*p.place.file).collect();
+        let state = |(place, file): (&Arc<str>, &File)| {
+            let observed = Arc::clone(file.observed.as_ref()?);
+            let force = match (refused.contains(&**place), applied.contains(&observed.reference)) {
+                (false, true) => Force::Newest,
+                (true, true) => Force::Kept,
+                (_, false) => Force::Nothing,
+            };
+            Some((Arc::clone(place), State { observed, force }))
+        };
+        self.files.iter().filter_map(state).collect()
+    }
+
     fn remember(&mut self, objects: Vec<Located>, compiled: &Compiled) {
         let before = std::mem::take(&mut self.good);
         let objects = objects.into_iter().filter(|object| object.standing != Standing::StandIn);
@@ -188,17 +212,18 @@ impl File {
                     message: format!("the file cannot be read: {why}"),
                     remedy: "until it can, the last good version of its objects stays".into(),
                     refused: true,
+                    is_conflict: false,
                 };
                 (Vec::new(), vec![problem], false)
             }
         };
-        Self { content: Some(content), located, problems, whole }
+        Self { content: Some(content), located, problems, whole, observed: None }
     }
 
     /// One object of a cluster.
-    pub(super) fn of_object(place: &str, object: &serde_json::Value) -> Self {
+    pub(super) fn of_object(place: &str, object: &serde_json::Value, observed: Option<Observed>) -> Self {
         let (located, problems, whole) = mesh_k8s::parse_object(place, object);
-        Self { content: None, located, problems, whole }
+        Self { content: None, located, problems, whole, observed: observed.map(Arc::new) }
     }
 }
 

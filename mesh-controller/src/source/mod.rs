@@ -12,6 +12,7 @@ mod kubernetes;
 mod last_good;
 mod resolve;
 mod scan;
+mod state;
 pub(crate) mod watch;
 
 use std::{
@@ -30,12 +31,15 @@ use tokio::{
     time::Instant,
 };
 
-pub(crate) use self::last_good::Outcome;
 use self::{
     directory::Directory,
     kubernetes::Kubernetes,
     last_good::{File, LastGood},
     scan::Files,
+};
+pub(crate) use self::{
+    last_good::Outcome,
+    state::{Force, Observed, State},
 };
 use crate::{kubernetes::Cluster, metrics::Metrics};
 
@@ -85,13 +89,13 @@ enum Change {
 
 /// Where configuration comes from, and what is known of it.
 pub(crate) struct Source {
-    state: State,
+    state: Reading,
     /// The hosts outside of the mesh that are looked up.
     hosts: Sender<BTreeSet<Arc<str>>>,
 }
 
 /// What reading works on; moves to a blocking thread and back.
-struct State {
+struct Reading {
     feed: Feed,
     last_good: LastGood,
 }
@@ -112,7 +116,7 @@ impl Source {
     }
 
     fn of(feed: Feed, settings: Settings) -> (Self, Outcome) {
-        let mut state = State { feed, last_good: LastGood::new(settings) };
+        let mut state = Reading { feed, last_good: LastGood::new(settings) };
         let outcome = state.read(Resolved::new()).unwrap_or_else(|| state.last_good.compile());
         let hosts = Sender::new(outcome.compiled.to_resolve.clone());
         (Self { state, hosts }, outcome)
@@ -172,7 +176,7 @@ impl Feed {
     }
 }
 
-impl State {
+impl Reading {
     /// Reads; None when neither objects nor the addresses of hosts outside have changed.
     fn read(&mut self, resolved: Resolved) -> Option<Outcome> {
         let moved = resolved != self.last_good.resolved;

@@ -63,6 +63,7 @@ impl Rig {
         let told = Arc::<Mutex<Vec<_>>>::default();
         let client = client(minor, broken, Arc::clone(&told));
         let cluster = Cluster {
+            noted: Arc::default(),
             client: client.clone(),
             url: String::new(),
             namespace: "mesh-system".to_owned(),

@@ -50,7 +50,7 @@ impl<'a> Index<'a> {
                 None => with_port(workload, ip, &services, &served),
             };
             if let Some(Clash { line, field, message, remedy }) = clash {
-                self.problems.refuse(workload.located, line, field, message, remedy);
+                self.problems.conflict(workload.located, line, field, message, remedy);
                 continue;
             }
             if !workload.is_pod() {

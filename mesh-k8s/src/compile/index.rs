@@ -124,7 +124,7 @@ impl<'a> Index<'a> {
                     }
                     let message =
                         format!("an object of this kind and name is there already, at {}", entry.get());
-                    index.problems.refuse(
+                    index.problems.conflict(
                         located,
                         located.place.line,
                         "metadata.name",
@@ -181,7 +181,7 @@ impl<'a> Index<'a> {
         if let Some(first) = self.services.get(&object.name.key()) {
             let message = format!("{} has this name already, at {}", first.reference(), first.place());
             let line = located.place.line;
-            self.problems.refuse(located, line, "metadata.name", message, "choose another name");
+            self.problems.conflict(located, line, "metadata.name", message, "choose another name");
             return false;
         }
         self.services.insert(object.name.key(), Item { object, located });
@@ -196,7 +196,7 @@ impl<'a> Index<'a> {
             let message =
                 format!("{} is a host of {} already, at {}", host.value, first.reference(), first.place());
             let field = format!("spec.hosts[{at}]");
-            self.problems.refuse(external.located, host.line, &field, message, "keep it in one of them");
+            self.problems.conflict(external.located, host.line, &field, message, "keep it in one of them");
             return;
         }
         if self.add_service(&external.object.service, external.located) {
@@ -294,6 +294,21 @@ impl Problems {
         self.report(located, line, field, message, remedy.into(), true);
     }
 
+    /// Reports another object that keeps one out of force.
+    pub(crate) fn conflict(
+        &mut self,
+        located: &Located,
+        line: u32,
+        field: &str,
+        message: String,
+        remedy: impl Into<String>,
+    ) {
+        self.refuse(located, line, field, message, remedy);
+        if let Some(last) = self.found.last_mut() {
+            last.is_conflict = true;
+        }
+    }
+
     /// Reports what an object can live with.
     pub(crate) fn warn(
         &mut self,
@@ -322,6 +337,7 @@ impl Problems {
             message,
             remedy,
             refused,
+            is_conflict: false,
         });
     }
 

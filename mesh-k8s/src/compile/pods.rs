@@ -79,7 +79,7 @@ impl<'a> Index<'a> {
         for workload in refused {
             let message = "a pod in the mesh has this name already".to_owned();
             let line = workload.place().line;
-            self.problems.refuse(workload.located, line, "metadata.name", message, "choose another name");
+            self.problems.conflict(workload.located, line, "metadata.name", message, "choose another name");
         }
     }
 }

@@ -68,7 +68,7 @@ fn accept<'a>(index: &mut Index<'a>) -> Roots<'a> {
         if let Some(first) = roots.get(&key) {
             let message =
                 format!("{} splits Service {} already, at {}", first.reference(), key.1, first.place());
-            index.problems.refuse(split.located, line, "spec.service", message, "keep one of them");
+            index.problems.conflict(split.located, line, "spec.service", message, "keep one of them");
             continue;
         }
         if let Some(cycle) = cycle(&roots, split) {

@@ -77,14 +77,18 @@ fn compiled(files: &[&str]) -> Compiled {
     forwards
 }
 
-/// Expects the problems as `FILE:LINE FIELD: MESSAGE` (a `!` before it: refused; MESSAGE is a part of what is told).
+/// Expects the problems as `FILE:LINE FIELD: MESSAGE` (a `!` before it: refused, `!!`: for another object; MESSAGE is a part of what is told).
 #[track_caller]
 fn check_problems(compiled: &Compiled, expected: &[&str]) {
     let told: Vec<String> = compiled.problems.iter().map(ToString::to_string).collect();
     assert_eq!(told.len(), expected.len(), "{told:#?}");
     for (problem, expected) in compiled.problems.iter().zip(expected) {
         let (place, message) = expected.split_once(": ").unwrap();
-        let refused = if problem.refused { "!" } else { "" };
+        let refused = match (problem.refused, problem.is_conflict) {
+            (true, true) => "!!",
+            (true, false) => "!",
+            (false, _) => "",
+        };
         assert_eq!(format!("{refused}{} {}", problem.place, problem.field), place, "{problem}");
         assert!(problem.to_string().contains(message), "{problem} lacks {message:?}");
     }

@@ -61,7 +61,7 @@ impl Policies {
                     first.place()
                 );
                 let remedy = "put both into one";
-                index.problems.refuse(policy.located, target.line, "spec.targetRef", message, remedy);
+                index.problems.conflict(policy.located, target.line, "spec.targetRef", message, remedy);
                 continue;
             }
             all.insert((key, target.port), policy);

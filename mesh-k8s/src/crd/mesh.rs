@@ -70,7 +70,7 @@ pub(super) fn status() -> Schema {
     ]);
     object([
         ("observedGeneration", integer(0, u32::MAX)),
-        ("conditions", list(condition.required(&["type", "status"]), 16)),
+        ("conditions", list(condition.required(&["type", "status"]), 16).keyed_by("type")),
     ])
 }
 

@@ -32,6 +32,12 @@ pub struct Crd {
     spec_is_required: bool,
 }
 
+/// Columns of `kubectl get` that all kinds have.
+const CONDITIONS: [(&str, &str); 2] = [
+    ("Accepted", ".status.conditions[?(@.type==\"Accepted\")].status"),
+    ("Applied", ".status.conditions[?(@.type==\"Applied\")].status"),
+];
+
 /// All of them: the mesh's own first, then those of SMI.
 pub const ALL: [Crd; 7] = [
     Crd {
@@ -114,7 +120,8 @@ impl Crd {
     pub fn definition(&self) -> Value {
         let column = |(name, path): &(&str, &str)| json!({"name": name, "type": "string", "jsonPath": path});
         let age = json!({"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"});
-        let columns: Vec<Value> = self.columns.iter().map(column).chain([age]).collect();
+        let columns = self.columns.iter().chain(&CONDITIONS).map(column).chain([age]);
+        let columns: Vec<Value> = columns.collect();
         json!({
             "apiVersion": "apiextensions.k8s.io/v1",
             "kind": "CustomResourceDefinition",

@@ -32,6 +32,11 @@ impl Schema {
         self.with("required", names)
     }
 
+    /// Items of a list that have different owners, told apart by this field.
+    pub(super) fn keyed_by(self, field: &str) -> Self {
+        self.with("x-kubernetes-list-type", "map").with("x-kubernetes-list-map-keys", json!([field]))
+    }
+
     /// An expression (CEL) that must hold; else `message` is said.
     pub(super) fn rule(self, expression: &str, message: &str) -> Self {
         self.with("x-kubernetes-validations", json!([{"rule": expression, "message": message}]))

@@ -107,6 +107,7 @@ impl Found {
             message,
             remedy,
             refused: true,
+            is_conflict: false,
         });
     }
 

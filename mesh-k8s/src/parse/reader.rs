@@ -92,6 +92,7 @@ impl Reader {
             message,
             remedy,
             refused,
+            is_conflict: false,
         });
     }
 

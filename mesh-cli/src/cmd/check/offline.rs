@@ -65,6 +65,7 @@ fn unreadable(name: &str, why: &str) -> Problem {
         message: why.to_owned(),
         remedy: "make it UTF-8 text within the limits that the controller may read, or move it away".into(),
         refused: true,
+        is_conflict: false,
     }
 }
 

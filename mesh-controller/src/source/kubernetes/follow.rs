@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     kubernetes::{WATCH, told},
-    source::last_good::File,
+    source::{last_good::File, state::Observed},
 };
 
 /// Objects that are listed at a time: what the server sends of them is larger than what is kept.
@@ -162,6 +162,20 @@ impl Follower {
         ObjectRef::new(self.kind.kind, namespace, name).to_string().into()
     }
 
+    fn observed(&self, metadata: &kube::core::ObjectMeta) -> Observed {
+        let namespace = metadata.namespace.as_deref().unwrap_or_default();
+        Observed {
+            reference: ObjectRef::new(
+                self.kind.kind,
+                namespace,
+                metadata.name.as_deref().unwrap_or_default(),
+            ),
+            resource: self.resource.clone(),
+            uid: metadata.uid.as_deref().unwrap_or_default().into(),
+            generation: metadata.generation.unwrap_or_default(),
+        }
+    }
+
     /// Reads an object as a document of a file is read. None: it is the controller's own, which needs no identity.
     fn read<K: Resource + serde::Serialize>(&self, object: &K) -> Option<(Arc<str>, File)> {
         let metadata = object.meta();
@@ -177,7 +191,12 @@ impl Follower {
         json.insert("apiVersion".into(), Value::from(&*self.resource.api_version));
         json.insert("kind".into(), Value::from(self.kind.kind));
         json.insert("metadata".into(), slim(metadata, self.kind.has_uid));
-        let file = File::of_object(&place, &Value::Object(json));
+        let json = Value::Object(json);
+        let observed = self.kind.has_status.then(|| {
+            self.inbox.note(&place, &json);
+            self.observed(metadata)
+        });
+        let file = File::of_object(&place, &json, observed);
         Some((place, file))
     }
 }

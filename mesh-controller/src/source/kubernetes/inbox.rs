@@ -7,7 +7,7 @@ use std::{
 
 use tokio::sync::{mpsc, watch};
 
-use crate::{metrics::Metrics, source::last_good::File};
+use crate::{kubernetes::Noted, metrics::Metrics, source::last_good::File};
 
 /// How a kind stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,18 +27,29 @@ pub(super) struct Inbox {
     standing: watch::Sender<BTreeMap<&'static str, Standing>>,
     wake: mpsc::Sender<()>,
     metrics: Metrics,
+    noted: Arc<Noted>,
 }
 
 impl Inbox {
-    pub(super) fn new(wake: mpsc::Sender<()>, metrics: Metrics) -> Self {
-        Self { changed: Mutex::default(), standing: watch::Sender::default(), wake, metrics }
+    pub(super) fn new(wake: mpsc::Sender<()>, metrics: Metrics, noted: Arc<Noted>) -> Self {
+        Self { changed: Mutex::default(), standing: watch::Sender::default(), wake, metrics, noted }
     }
 
     /// Objects that are others than before; None: there no more.
     pub(super) fn put(&self, objects: impl IntoIterator<Item = (Arc<str>, Option<File>)>) {
-        self.locked().extend(objects);
+        let forget = |(place, file): &(Arc<str>, Option<File>)| {
+            if file.is_none() {
+                self.noted.remove(place);
+            }
+        };
+        self.locked().extend(objects.into_iter().inspect(forget));
         // Full means that a wake-up is on its way already.
         let _ = self.wake.try_send(());
+    }
+
+    /// Notes what an object says of itself.
+    pub(super) fn note(&self, place: &Arc<str>, object: &serde_json::Value) {
+        self.noted.put(place, object);
     }
 
     /// What was put since the last time.

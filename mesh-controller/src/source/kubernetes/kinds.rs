@@ -16,6 +16,8 @@ pub(super) struct Followed {
     pub(super) is_optional: bool,
     /// Its objects' uids, and when they were made, mean something.
     pub(super) has_uid: bool,
+    /// Its objects are told how they stand.
+    pub(super) has_status: bool,
     /// Which objects, by their labels.
     pub(super) labels: Option<&'static str>,
     /// Which objects, by their fields.
@@ -40,15 +42,15 @@ pub(super) const KINDS: [Followed; 14] = [
         labels: Some(mesh_k8s::labels::SERVICE_OF_SLICE),
         ..built_in("EndpointSlice", "discovery.k8s.io", "endpointslices")
     },
-    optional("Workload", MESH, "v1alpha1", "workloads"),
-    optional("TrafficPolicy", MESH, "v1alpha1", "trafficpolicies"),
-    optional("ExternalService", MESH, "v1alpha1", "externalservices"),
+    told("Workload", MESH, "v1alpha1", "workloads"),
+    told("TrafficPolicy", MESH, "v1alpha1", "trafficpolicies"),
+    told("ExternalService", MESH, "v1alpha1", "externalservices"),
     optional("HTTPRoute", GATEWAY, "v1", "httproutes"),
     optional("GRPCRoute", GATEWAY, "v1", "grpcroutes"),
-    optional("TrafficSplit", "split.smi-spec.io", "v1alpha4", "trafficsplits"),
-    optional("TrafficTarget", "access.smi-spec.io", "v1alpha3", "traffictargets"),
-    optional("HTTPRouteGroup", "specs.smi-spec.io", "v1alpha4", "httproutegroups"),
-    optional("TCPRoute", "specs.smi-spec.io", "v1alpha4", "tcproutes"),
+    told("TrafficSplit", "split.smi-spec.io", "v1alpha4", "trafficsplits"),
+    told("TrafficTarget", "access.smi-spec.io", "v1alpha3", "traffictargets"),
+    told("HTTPRouteGroup", "specs.smi-spec.io", "v1alpha4", "httproutegroups"),
+    told("TCPRoute", "specs.smi-spec.io", "v1alpha4", "tcproutes"),
 ];
 
 const fn built_in(kind: &'static str, group: &'static str, plural: &'static str) -> Followed {
@@ -60,6 +62,7 @@ const fn built_in(kind: &'static str, group: &'static str, plural: &'static str)
         is_metadata: false,
         is_optional: false,
         has_uid: false,
+        has_status: false,
         labels: None,
         fields: None,
     }
@@ -72,6 +75,15 @@ const fn optional(
     plural: &'static str,
 ) -> Followed {
     Followed { version, is_optional: true, ..built_in(kind, group, plural) }
+}
+
+const fn told(
+    kind: &'static str,
+    group: &'static str,
+    version: &'static str,
+    plural: &'static str,
+) -> Followed {
+    Followed { has_status: true, ..optional(kind, group, version, plural) }
 }
 
 impl Followed {

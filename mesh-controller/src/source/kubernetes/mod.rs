@@ -23,7 +23,10 @@ use self::{
     kinds::KINDS,
 };
 use super::{File, SourceError, gather};
-use crate::{kubernetes::Cluster, metrics::Metrics};
+use crate::{
+    kubernetes::{Cluster, Noted},
+    metrics::Metrics,
+};
 
 /// How long the first lists may take.
 const START: Duration = Duration::from_secs(60);
@@ -40,19 +43,20 @@ impl Kubernetes {
     /// Lists everything.
     pub(super) async fn open(cluster: &Cluster, metrics: &Metrics) -> Result<Self, SourceError> {
         tracing::info!(url = cluster.url, "listing the objects of Kubernetes");
-        Self::follow(&cluster.client, metrics, cluster.url.clone(), START, PACE).await
+        let noted = Arc::clone(&cluster.noted);
+        Self::follow(&cluster.client, metrics, noted, cluster.url.clone(), (START, PACE)).await
     }
 
     /// Follows all kinds, and waits until each was listed, or is known not to be there.
     async fn follow(
         client: &Client,
         metrics: &Metrics,
+        noted: Arc<Noted>,
         url: String,
-        wait: Duration,
-        pace: Pace,
+        (wait, pace): (Duration, Pace),
     ) -> Result<Self, SourceError> {
         let (wake, events) = mpsc::channel(1);
-        let inbox = Arc::new(Inbox::new(wake, metrics.clone()));
+        let inbox = Arc::new(Inbox::new(wake, metrics.clone(), noted));
         let mut tasks = JoinSet::new();
         for kind in &KINDS {
             tasks.spawn(follow::run(kind, client.clone(), Arc::clone(&inbox), pace));

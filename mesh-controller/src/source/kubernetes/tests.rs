@@ -4,8 +4,15 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use serde_json::json;
 
+use mesh_core::config::TrustBundle;
+
 use super::{super::last_good::Outcome, follow::Pace, *};
-use crate::{kubernetes::fake::Fake, metrics::Metrics, source::last_good::LastGood};
+use crate::{
+    kubernetes::fake::Fake,
+    metrics::Metrics,
+    publish::{Publisher, Snapshot},
+    source::{Force, last_good::LastGood},
+};
 
 const FAST: Pace = Pace {
     first: Duration::from_millis(5),
@@ -21,21 +28,24 @@ struct Rig {
     kubernetes: Kubernetes,
     last_good: LastGood,
     metrics: Metrics,
+    noted: Arc<Noted>,
     now: Outcome,
 }
 
 impl Rig {
     async fn new(fake: &Arc<Fake>) -> Self {
-        let metrics = Metrics::new();
+        let (metrics, noted) = (Metrics::new(), Arc::<Noted>::default());
         let client = fake.client();
         let mut kubernetes =
-            Kubernetes::follow(&client, &metrics, "fake".into(), PATIENCE, FAST).await.unwrap();
+            Kubernetes::follow(&client, &metrics, Arc::clone(&noted), "fake".into(), (PATIENCE, FAST))
+                .await
+                .unwrap();
         let mut last_good = LastGood::new(mesh_k8s::Settings {
             trust_domain: "cluster.local".parse().unwrap(),
             cluster_domain: "cluster.local".into(),
         });
         let now = last_good.change(kubernetes.read()).unwrap_or_else(|| last_good.compile());
-        Self { kubernetes, last_good, metrics, now }
+        Self { kubernetes, last_good, metrics, noted, now }
     }
 
     /// Waits until what applies is as wanted.
@@ -57,6 +67,12 @@ impl Rig {
         let mut standing = self.kubernetes.inbox.standing();
         let all = standing.wait_for(|all| all.get(kind).is_some_and(wanted));
         timeout(PATIENCE, all).await.unwrap().unwrap();
+    }
+
+    /// What applies, for a publisher.
+    fn take(&mut self) -> Outcome {
+        let again = self.last_good.compile();
+        std::mem::replace(&mut self.now, again)
     }
 
     fn workloads(&self) -> Vec<String> {
@@ -98,6 +114,77 @@ async fn objects_come_change_and_vanish() {
     fake.remove("workloads", "b");
     rig.until(|now| workloads(now) == ["a 192.0.2.3"]).await;
     assert!(rig.now.problems.is_empty(), "{:#?}", rig.now.problems);
+}
+
+#[tokio::test]
+async fn a_status_that_is_written_changes_nothing_and_is_seen() {
+    let version = |address: &str, generation: i64, conditions: serde_json::Value| {
+        let mut object = workload("a", address);
+        object["metadata"]["uid"] = json!("u1");
+        object["metadata"]["generation"] = json!(generation);
+        object["status"] = json!({"conditions": conditions});
+        object
+    };
+    let fake = Fake::new();
+    fake.put("workloads", version("192.0.2.1", 1, json!([])));
+    let mut rig = Rig::new(&fake).await;
+    let publisher = Publisher::new(no_roots(), rig.take());
+    let first = publisher.current();
+    let stands = |snapshot: &Snapshot| {
+        let standing = &snapshot.standings["Workload shop/a"];
+        (standing.state.observed.generation, standing.state.force, standing.since)
+    };
+    assert_eq!(stands(&first), (1, Force::Newest, 1));
+
+    fake.put("workloads", version("192.0.2.1", 1, json!([{"type": "Accepted", "status": "True"}])));
+    timeout(PATIENCE, rig.kubernetes.changed()).await.unwrap();
+    assert!(rig.last_good.change(rig.kubernetes.read()).is_none(), "nothing is compiled");
+    assert!(format!("{:?}", rig.noted).contains("Accepted"), "{:?}", rig.noted);
+
+    let next = async |rig: &mut Rig, generation: i64| {
+        let is_it = |now: &Outcome| now.states.values().any(|state| state.observed.generation == generation);
+        rig.until(is_it).await;
+        publisher.publish(rig.take())
+    };
+    fake.put("workloads", version("192.0.2.2", 2, json!([])));
+    assert_eq!(stands(&*next(&mut rig, 2).await), (2, Force::Newest, 2));
+    // Proxies are told nothing new, so that they have it already.
+    fake.put("workloads", version("nowhere", 3, json!([])));
+    assert_eq!(stands(&*next(&mut rig, 3).await), (3, Force::Kept, 2));
+    fake.put("workloads", version("192.0.2.2", 4, json!([])));
+    assert_eq!(stands(&*next(&mut rig, 4).await), (4, Force::Newest, 2));
+    let mut other = version("nowhere", 1, json!([]));
+    other["metadata"]["name"] = json!("b");
+    fake.put("workloads", other);
+    rig.until(|now| now.states.len() == 2).await;
+    let last = publisher.publish(rig.take());
+    assert_eq!(last.standings["Workload shop/b"].state.force, Force::Nothing);
+    fake.remove("workloads", "a");
+    rig.until(|now| now.states.len() == 1).await;
+    assert!(!format!("{:?}", rig.noted).contains("shop/a"), "{:?}", rig.noted);
+}
+
+#[tokio::test]
+async fn what_loses_to_another_object_is_in_force_no_more() {
+    let fake = Fake::new();
+    fake.put("workloads", workload("vm", "192.0.2.1"));
+    let mut rig = Rig::new(&fake).await;
+    let force = |now: &Outcome| now.states["Workload shop/vm"].force;
+    assert_eq!(force(&rig.now), Force::Newest);
+    let status = json!({"phase": "Running", "podIP": "192.0.2.1"});
+    fake.put(
+        "pods",
+        json!({"metadata": {"name": "a", "namespace": "shop"}, "spec": {"containers": []}, "status": status}),
+    );
+    // It has not changed, and so has no older version.
+    rig.until(|now| force(now) == Force::Nothing).await;
+    assert!(rig.now.problems.iter().any(|p| p.refused && p.is_conflict), "{:#?}", rig.now.problems);
+    fake.remove("pods", "a");
+    rig.until(|now| force(now) == Force::Newest).await;
+}
+
+fn no_roots() -> TrustBundle {
+    TrustBundle { trust_domain: "cluster.local".parse().unwrap(), roots: Vec::new() }
 }
 
 #[tokio::test]
@@ -176,11 +263,17 @@ async fn a_server_that_does_not_answer_is_told() {
     let fake = Fake::new();
     fake.fail("pods", Some(403));
     let wait = Duration::from_millis(300);
-    let error = Kubernetes::follow(&fake.client(), &Metrics::new(), "https://fake".into(), wait, FAST)
-        .await
-        .err()
-        .unwrap()
-        .to_string();
+    let error = Kubernetes::follow(
+        &fake.client(),
+        &Metrics::new(),
+        Arc::default(),
+        "https://fake".into(),
+        (wait, FAST),
+    )
+    .await
+    .err()
+    .unwrap()
+    .to_string();
     assert!(error.starts_with("--kubernetes: https://fake did not list Pod within"), "{error}");
     assert!(error.contains("fails with 403"), "{error}");
 }

@@ -82,10 +82,10 @@ fn addresses_come_from_resolution() {
 fn names_and_hosts_are_taken_once() {
     let pay = external("pay", "api.pay.example", "");
     let found = compiled(&[SHOP, &pay, &external("catalog", "catalog.example", "")]);
-    check_problems(&found, &["!2.yaml:1 metadata.name: Service shop/catalog has this name already"]);
+    check_problems(&found, &["!!2.yaml:1 metadata.name: Service shop/catalog has this name already"]);
     assert_eq!(asked(&found, "catalog.example"), None);
     let found = compiled(&[SHOP, &pay, &external("two", "api.pay.example", "")]);
-    check_problems(&found, &["!2.yaml:4 spec.hosts[0]: a host of ExternalService shop/pay"]);
+    check_problems(&found, &["!!2.yaml:4 spec.hosts[0]: a host of ExternalService shop/pay"]);
     let found = compiled(&[SHOP, &external("trap", "catalog.shop", "")]);
     assert_eq!(
         asked(&found, "catalog.shop").map(|(service, _)| service),

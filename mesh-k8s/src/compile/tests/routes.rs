@@ -193,7 +193,7 @@ fn one_split_a_root_and_routes_win() {
     let two = compiled(&[SHOP, &first, &second]);
     check_problems(
         &two,
-        &["!2.yaml:5 spec.service: TrafficSplit shop/first splits Service catalog already, at 1.yaml:1"],
+        &["!!2.yaml:5 spec.service: TrafficSplit shop/first splits Service catalog already, at 1.yaml:1"],
     );
     check_routes(&two, "shop/catalog:80", &["TrafficSplit first#0 -> catalog-v1:80=1"]);
 

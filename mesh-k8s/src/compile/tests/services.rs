@@ -113,7 +113,7 @@ fn the_first_of_one_name_applies() {
     let first = "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {ports: [{port: 80}]}\n";
     let second = "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {ports: [{port: 81}]}\n";
     let compiled = compiled(&[first, second]);
-    check_problems(&compiled, &["!1.yaml:1 metadata.name: at 0.yaml:1"]);
+    check_problems(&compiled, &["!!1.yaml:1 metadata.name: at 0.yaml:1"]);
     let refused: Vec<String> =
         compiled.refused.iter().map(|(object, place)| format!("{object} {place}")).collect();
     assert_eq!(refused, ["Service default/a 1.yaml:1"]);
@@ -133,7 +133,7 @@ spec:\n  address: 127.1.0.9\n  ports: [{{port: {port}}}]\n"
     check_problems(
         &compiled,
         &[
-            "!1.yaml:6 spec.address: 127.1.0.9:80 is served by Workload default/a",
+            "!!1.yaml:6 spec.address: 127.1.0.9:80 is served by Workload default/a",
             "2.yaml:5 spec.address: the same address",
         ],
     );

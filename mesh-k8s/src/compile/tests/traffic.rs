@@ -79,7 +79,7 @@ fn the_port_wins_and_of_two_the_first() {
     let found = compiled(&[SHOP, &all, &second]);
     check_problems(
         &found,
-        &["!2.yaml:5 spec.targetRef: TrafficPolicy shop/all is attached to Service catalog"],
+        &["!!2.yaml:5 spec.targetRef: TrafficPolicy shop/all is attached to Service catalog"],
     );
     assert_eq!(calls(&found, "shop/catalog:80"), Some(Duration::from_secs(9)));
 }

@@ -68,8 +68,32 @@ fn custom_resources(controller: &Controller<'_>) -> Result<()> {
         Ok(String::from_utf8_lossy(&checked.stdout).contains(told))
     })?;
     controller.protects("TrafficTarget shop/to-cart")?;
+    told(
+        lab,
+        "Accepted",
+        "False LastGoodKept its last good version stays; spec.destination.name: \"Wrong!\"",
+    )?;
+    told(lab, "Applied", "Unknown NoProxies")?;
+    let good = r#"{"spec":{"destination":{"name":"cart"}}}"#;
+    kubectl(lab, &["patch", "traffictarget", "-n", "shop", "to-cart", "--type=merge", "-p", good])?;
+    told(lab, "Accepted", "True Accepted")?;
+    println!("an object says of itself whether it is in force, and what is wrong with it");
     println!("a kind that is installed later is followed, and a bad object keeps its last good version");
     Ok(())
+}
+
+/// Waits until a condition of the TrafficTarget says so, of the version that is there.
+fn told(lab: &Lab, condition: &str, expected: &str) -> Result<()> {
+    let mut found = Value::Null;
+    let done = wait_for("condition", || {
+        let get = ["get", "traffictarget", "-n", "shop", "to-cart", "-o", "json"];
+        found = serde_json::from_str(&workspace::output(&mut lab.kubectl(get))?)?;
+        let mut all = found["status"]["conditions"].as_array().into_iter().flatten();
+        let one = all.find(|one| one["type"] == condition).unwrap_or(&Value::Null);
+        let text = format!("{} {} {}", plain(&one["status"]), plain(&one["reason"]), plain(&one["message"]));
+        Ok(text.starts_with(expected) && one["observedGeneration"] == found["metadata"]["generation"])
+    });
+    done.with_context(|| format!("{condition} is not {expected:?}: {}", found["status"]))
 }
 
 impl Controller<'_> {
