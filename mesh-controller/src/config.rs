@@ -6,11 +6,7 @@ use mesh_core::{
     identity::TrustDomain,
     name::{is_dns_label, is_dns_name},
 };
-
-/// Shortest life of a leaf: proxies renew at half of it.
-const MIN_LEAF: Duration = Duration::from_secs(10);
-/// Longest life of a leaf.
-const MAX_LEAF: Duration = Duration::from_secs(90 * 24 * 3600);
+use mesh_k8s::names::LEAF_LIFETIME;
 
 /// Where a controller's objects are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,7 +88,7 @@ impl Config {
         if !self.view.ip().is_loopback() {
             return Err(ConfigError::ViewNotLoopback(self.view));
         }
-        if !(MIN_LEAF..=MAX_LEAF).contains(&self.leaf_lifetime) {
+        if !LEAF_LIFETIME.contains(&self.leaf_lifetime) {
             return Err(ConfigError::LeafLifetime(self.leaf_lifetime));
         }
         if let Origin::Kubernetes(own) = &self.source

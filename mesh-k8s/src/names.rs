@@ -1,5 +1,7 @@
 //! Names of what the mesh puts into a cluster.
 
+use std::{ops::RangeInclusive, time::Duration};
+
 /// Namespace of the controller, unless configured otherwise.
 pub const NAMESPACE: &str = "mesh-system";
 /// The controller's Service, Deployment and ServiceAccount.
@@ -22,6 +24,9 @@ pub const CA_SECRET: &str = "mesh-ca";
 pub const VIEW_TOKEN_SECRET: &str = "mesh-view-token";
 /// Key of the token in it.
 pub const VIEW_TOKEN_KEY: &str = "token";
+/// What the life of a proxy's certificate may be: proxies renew at half of it.
+pub const LEAF_LIFETIME: RangeInclusive<Duration> =
+    Duration::from_secs(10)..=Duration::from_secs(90 * 24 * 3600);
 /// The MutatingWebhookConfiguration that injects proxies.
 pub const MUTATING_WEBHOOK: &str = "mesh-injector";
 /// The ValidatingWebhookConfiguration that checks the mesh's own objects.

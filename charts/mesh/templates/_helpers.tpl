@@ -12,6 +12,13 @@ app.kubernetes.io/name: mesh-controller
 app.kubernetes.io/part-of: mesh
 {{- end -}}
 
+{{- /* Not empty where no node may have two replicas. One alone is kept apart from nothing but its successor. */ -}}
+{{- define "mesh.apart" -}}
+{{- if and (eq .Values.controller.antiAffinity "required") (gt (int .Values.controller.replicas) 1) -}}
+true
+{{- end -}}
+{{- end -}}
+
 {{- /* Labels of what writes firewall rules from the nodes. */ -}}
 {{- define "mesh.cniLabels" -}}
 app.kubernetes.io/name: mesh-cni

@@ -1,8 +1,9 @@
 //! The mesh's chart, which is part of this program, rendered as Helm would (docs/adr/0013-templates-by-gtmpl.md).
 //!
-//! [`values`] is what is wanted, checked by [`schema`]; [`functions`] are those of Helm's that the chart uses.
+//! [`values`] is what is wanted, checked by [`schema`] and, when it is rendered, by [`meaning`]; [`functions`] are those of Helm's that the chart uses.
 
 mod functions;
+pub(crate) mod meaning;
 mod schema;
 #[cfg(test)]
 mod tests;

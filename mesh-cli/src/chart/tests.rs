@@ -15,12 +15,13 @@ use super::{
 };
 
 /// Sets of values, as they are typed after `helm template` and `meshctl install`.
-const SETS: [&[&str]; 19] = [
+const SETS: [&[&str]; 20] = [
     &[],
     &["profile=demo"],
     &["profile=ha"],
     &["profile=minimal"],
     &["profile=ha", "controller.antiAffinity=required", "controller.replicas=5"],
+    &["controller.antiAffinity=required"],
     &["profile=ha", "networkPolicy.metricsFrom.team=observability"],
     &["controller.replicas=2", "controller.disruptionBudget=false", "controller.antiAffinity=off"],
     &["namespace.create=true", "trustDomain=prod.example.com", "clusterDomain=k8s.example"],
@@ -267,4 +268,24 @@ fn a_schema_refuses_by_itself() {
     let schema = json!({"type": "object", "additionalProperties": {"type": "string"}});
     assert_eq!(schema::check(&schema, &json!({"a": "b"})), Vec::<String>::new());
     assert_eq!(schema::check(&schema, &json!({"a": 1})), ["a: 1 is not text"]);
+}
+
+/// Where each replica needs a node of its own, a new one must not wait for one that an old one has.
+#[test]
+fn replicas_that_stay_apart_are_replaced_one_by_one() {
+    #[track_caller]
+    fn check(set: &[&str], expected: (u8, u8), is_apart: bool) {
+        let objects = ours(set).unwrap();
+        let deployment = objects.iter().find(|object| object["kind"] == "Deployment").unwrap();
+        let how = &deployment["spec"]["strategy"]["rollingUpdate"];
+        let (unavailable, surge) = expected;
+        assert_eq!(*how, json!({"maxUnavailable": unavailable, "maxSurge": surge}), "{set:?}");
+        let rule =
+            "/spec/template/spec/affinity/podAntiAffinity/requiredDuringSchedulingIgnoredDuringExecution";
+        assert_eq!(deployment.pointer(rule).is_some(), is_apart, "{set:?}");
+    }
+    check(&[], (0, 1), false);
+    check(&["controller.replicas=3"], (0, 1), false);
+    check(&["controller.replicas=3", "controller.antiAffinity=required"], (1, 0), true);
+    check(&["controller.antiAffinity=required"], (0, 1), false);
 }

@@ -63,11 +63,6 @@ pub(crate) struct Wanted<'a> {
 }
 
 impl Wanted<'_> {
-    /// True when nothing is wanted but the defaults.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.profile.is_none() && self.files.is_empty() && self.set.is_empty() && self.set_string.is_empty()
-    }
-
     /// Reads files and texts: what differs from the defaults, on top of `base`.
     ///
     /// # Errors

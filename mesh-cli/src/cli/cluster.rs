@@ -55,7 +55,8 @@ Examples:
   meshctl install -f values.yaml --set proxy.logLevel=warn
   meshctl install -o yaml | kubectl apply -f -     Without asking the cluster
 
-Values: charts/mesh/README.md. What is there already is completed, or changed to what is asked for.
+Values: charts/mesh/README.md. What is there already is completed, or changed to what is asked for:
+values of the installation stay, with those that are typed on top.
 
 Exit codes: 0 the mesh is ready; 1 it cannot be installed, or does not get ready; 2 wrong usage
 or values, or the cluster cannot be asked.")]

@@ -5,14 +5,17 @@ use serde_json::{Value, json};
 use super::version::VERSION;
 use crate::{
     Exit,
-    chart::{self, values},
+    chart::{
+        self, meaning,
+        values::{self, ValuesError},
+    },
     cli::{InstallArgs, Where},
     cluster::{
         Cluster, ClusterError,
         objects::{Change, Id},
         preflight,
     },
-    install::{InstallError, release::Release, steps},
+    install::{InstallError, domain, release::Release, steps},
     out::{Out, table, units},
 };
 
@@ -46,12 +49,11 @@ pub(crate) async fn run(
                 let what = format!("version {} is installed, and this is meshctl {VERSION}", earlier.version);
                 return Err(InstallError::obstacle(what, "use `meshctl upgrade`").into());
             }
-            if args.values.wanted().is_empty() {
-                overlay = earlier.overlay.clone();
-                objects = rendered(overlay.clone())?;
-            }
+            // What is typed goes on top: whoever changes one value means to keep the others.
+            overlay = args.values.wanted().overlay(earlier.overlay.clone())?;
+            objects = rendered(overlay.clone())?;
         }
-        let plan = examined(&cluster, &objects, args.beside_others).await?;
+        let plan = examined(&cluster, &objects, earlier.as_ref(), args.beside_others).await?;
         if args.dry_run {
             show(&plan, &earlier.as_ref().map(|e| e.beyond(&objects)).unwrap_or_default(), out)?;
             return Ok(Exit::Ok);
@@ -75,7 +77,10 @@ pub(super) fn base() -> Value {
 
 /// The objects of these values.
 pub(in crate::cmd) fn rendered(overlay: Value) -> anyhow::Result<Vec<Value>> {
-    Ok(chart::render(&values::complete(overlay)?, "meshctl")?)
+    let values = values::complete(overlay)?;
+    let objects = chart::render(&values, "meshctl")?;
+    let wrong = meaning::check(&values, &objects);
+    if wrong.is_empty() { Ok(objects) } else { Err(ValuesError::Refused(wrong).into()) }
 }
 
 /// Connects, and says where to.
@@ -101,9 +106,11 @@ pub(super) async fn may(cluster: &Cluster, objects: &[Value]) -> anyhow::Result<
 pub(super) async fn examined(
     cluster: &Cluster,
     objects: &[Value],
+    earlier: Option<&Release>,
     beside_others: bool,
 ) -> anyhow::Result<Vec<(Id, Change)>> {
-    let obstacles = preflight::check(cluster, objects, beside_others).await?;
+    let mut obstacles = preflight::check(cluster, objects, beside_others).await?;
+    obstacles.extend(domain::check(cluster, objects, earlier).await?);
     if !obstacles.is_empty() {
         return Err(InstallError::Obstacles(obstacles).into());
     }

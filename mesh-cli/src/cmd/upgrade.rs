@@ -47,7 +47,7 @@ async fn upgrade(cluster: &Cluster, args: &UpgradeArgs, out: &Out) -> anyhow::Re
     let kept = if args.reset_values { install::base() } else { earlier.overlay.clone() };
     let overlay = args.values.wanted().overlay(kept)?;
     let objects = install::rendered(overlay.clone())?;
-    let plan = install::examined(cluster, &objects, true).await?;
+    let plan = install::examined(cluster, &objects, Some(&earlier), true).await?;
     out.line(&format!("from {} to {VERSION}", earlier.version))?;
     if args.dry_run {
         install::show(&plan, &earlier.beyond(&objects), out)?;

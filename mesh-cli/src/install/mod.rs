@@ -6,6 +6,7 @@
 //! *Invariant:* nothing is changed before all that can be found out is known to be well; a run that was interrupted is
 //! completed by the next one.
 
+pub(crate) mod domain;
 pub(crate) mod release;
 pub(crate) mod remove;
 pub(crate) mod steps;

@@ -104,6 +104,25 @@ fn values_cannot_be_used() {
         &["install", "-f", "/nowhere/values.yaml"],
         "error: cannot read the values in /nowhere/values.yaml: No such file or directory (os error 2)",
     );
+    // What fits the schema, and the controller could not read.
+    for (value, told) in [
+        (
+            "proxy.skipOutboundCidrs={10.0.0.1/8}",
+            "the defaults of injection, of the values under proxy: \"10.0.0.1/8\"",
+        ),
+        (
+            "proxy.skipOutboundPorts={70000-80000}",
+            "the defaults of injection, of the values under proxy: \"70000-80000\"",
+        ),
+        ("controller.leafLifetime=5s", "controller.leafLifetime: \"5s\" is not from 10s to 90d"),
+        ("controller.leafLifetime=91d", "controller.leafLifetime: \"91d\" is not from 10s to 90d"),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let output = run(dir.path(), None, &["upgrade", "--set", value]);
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), error.lines().count()), (Some(2), 1), "{error}");
+        assert!(error.contains(told), "{value}: {error}");
+    }
     for (text, told) in [
         ("- a\n", "values are a mapping, as in \"controller: {replicas: 3}\""),
         ("a: 1\n---\nb: 2\n", "there is more than one document"),
@@ -167,7 +186,8 @@ Examples:
   meshctl install -f values.yaml --set proxy.logLevel=warn
   meshctl install -o yaml | kubectl apply -f -     Without asking the cluster
 
-Values: charts/mesh/README.md. What is there already is completed, or changed to what is asked for.
+Values: charts/mesh/README.md. What is there already is completed, or changed to what is asked for:
+values of the installation stay, with those that are typed on top.
 
 Exit codes: 0 the mesh is ready; 1 it cannot be installed, or does not get ready; 2 wrong usage
 or values, or the cluster cannot be asked.
