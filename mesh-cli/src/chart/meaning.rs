@@ -36,8 +36,18 @@ fn seconds(text: &str) -> Option<u64> {
 /// The defaults of injection: most of them are values under `proxy`.
 fn defaults(objects: &[Value]) -> Option<String> {
     let text = objects.iter().find_map(inject_yaml)?;
-    let error = inject::Config::from_yaml(text).err()?;
-    Some(format!("the defaults of injection, of the values under proxy: {error}"))
+    let error = inject::Config::from_yaml(text).err()?.to_string();
+    let error = named(text, &error).unwrap_or(error);
+    Some(format!("the defaults of injection (values under proxy): {error}"))
+}
+
+/// With the name that stands there, in place of a line of what nobody has written.
+fn named(text: &str, error: &str) -> Option<String> {
+    let (line, rest) = error.trim_start_matches("error: ").strip_prefix("line ")?.split_once(" column ")?;
+    let (_, told) = rest.split_once(": ")?;
+    let line = text.lines().nth(line.parse::<usize>().ok()?.checked_sub(1)?)?;
+    let (name, _) = line.split_once(':')?;
+    Some(format!("{name}: {told}"))
 }
 
 fn inject_yaml(object: &Value) -> Option<&str> {

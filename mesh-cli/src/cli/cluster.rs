@@ -98,7 +98,7 @@ pub(crate) struct UpgradeArgs {
     /// How long to wait until the new controller is ready; then the earlier one comes back.
     #[arg(long, default_value = "2m", value_parser = units::parse_duration, value_name = "TIME")]
     pub(crate) within: Duration,
-    /// Upgrade over more than one minor version, or to an earlier one.
+    /// Upgrade over more than one minor version, or to an earlier one, or away from proxies.
     #[arg(long)]
     pub(crate) force: bool,
 }

@@ -1,10 +1,12 @@
 //! A Kubernetes cluster, as a kubeconfig names it.
 
+pub(crate) mod agents;
 pub(crate) mod forward;
 pub(crate) mod objects;
 pub(crate) mod preflight;
 pub(crate) mod rights;
 pub(crate) mod standing;
+pub(crate) mod trouble;
 pub(crate) mod wait;
 
 use std::time::Duration;
@@ -67,6 +69,14 @@ pub(crate) enum ClusterError {
         /// What was tried.
         what: String,
         /// What it said.
+        reason: String,
+    },
+    /// It is not able to answer now.
+    #[error("{what}: the cluster does not answer: {reason}")]
+    Away {
+        /// What was tried.
+        what: String,
+        /// What happened.
         reason: String,
     },
     /// Something is missing of what it said.
@@ -162,11 +172,18 @@ fn unusable(url: String, error: &kube::Error) -> ClusterError {
 
 /// What the API server says to something that was tried.
 pub(crate) fn refused(what: impl Into<String>, error: &kube::Error) -> ClusterError {
-    let reason = match error {
-        kube::Error::Api(status) => status.message.clone(),
-        other => causes(other),
-    };
-    ClusterError::Refused { what: what.into(), reason }
+    let what = what.into();
+    match error {
+        // Too many requests, or an API server that is starting, ending, or without its store.
+        kube::Error::Api(status) if status.code == 429 || status.code >= 500 => {
+            ClusterError::Away { what, reason: status.message.clone() }
+        }
+        kube::Error::Api(status) => ClusterError::Refused { what, reason: status.message.clone() },
+        lost @ (kube::Error::HyperError(_) | kube::Error::Service(_) | kube::Error::ReadEvents(_)) => {
+            ClusterError::Away { what, reason: causes(lost) }
+        }
+        other => ClusterError::Refused { what, reason: causes(other) },
+    }
 }
 
 /// True where an object, or its kind, is not there.

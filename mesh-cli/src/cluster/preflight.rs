@@ -80,7 +80,19 @@ pub(crate) async fn check(
 /// When the cluster cannot be asked.
 pub(crate) async fn rights(cluster: &Cluster, wanted: &[Value]) -> Result<Vec<Obstacle>, ClusterError> {
     let ids: Vec<Id> = wanted.iter().map(Id::of).collect();
-    let missing = rights::missing(cluster, &ids, &["get", "create", "patch"]).await?;
+    may(cluster, &ids, &["get", "create", "patch"]).await
+}
+
+/// Which of these verbs whoever asks lacks the right for.
+///
+/// # Errors
+/// When the cluster cannot be asked.
+pub(crate) async fn may(
+    cluster: &Cluster,
+    ids: &[Id],
+    verbs: &[&str],
+) -> Result<Vec<Obstacle>, ClusterError> {
+    let missing = rights::missing(cluster, ids, verbs).await?;
     let remedy = "use a context of somebody who may, such as a cluster-admin";
     let told = (!missing.is_empty()).then(|| obstacle(format!("you may not {}", missing.join("; ")), remedy));
     Ok(told.into_iter().collect())

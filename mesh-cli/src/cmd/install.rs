@@ -15,7 +15,7 @@ use crate::{
         objects::{Change, Id},
         preflight,
     },
-    install::{InstallError, domain, release::Release, steps},
+    install::{InstallError, domain, release::Release, remove, steps},
     out::{Out, table, units},
 };
 
@@ -55,19 +55,27 @@ pub(crate) async fn run(
         }
         let plan = examined(&cluster, &objects, earlier.as_ref(), args.beside_others).await?;
         if args.dry_run {
-            show(&plan, &earlier.as_ref().map(|e| e.beyond(&objects)).unwrap_or_default(), out)?;
+            show(&plan, out)?;
             return Ok(Exit::Ok);
         }
         let started = std::time::Instant::now();
-        let taken = steps::take(&cluster, &objects, earlier.as_ref(), args.within, out).await;
-        taken.map_err(|error| steps::unfinished(error, REST))?;
+        let taken = steps::take(&cluster, &objects, args.within, out).await;
+        let left = taken.map_err(|error| steps::unfinished(error, REST))?;
         Release::new(VERSION, overlay, &objects).write(&cluster).await?;
         let seconds = started.elapsed().as_secs_f64();
         out.line(&format!("the mesh {VERSION} is ready, after {seconds:.1} s"))?;
         out.hint("kubectl label namespace NAME meshctl.dev/inject=enabled; new pods there get a sidecar");
-        Ok(Exit::Ok)
+        Ok(tidied(&left, out))
     };
     result.await.or_else(|error| crate::install::told(error, out))
+}
+
+/// Says what was left beside a mesh that is ready.
+pub(super) fn tidied(left: &[String], out: &Out) -> Exit {
+    for text in left {
+        out.failure(text);
+    }
+    if left.is_empty() { Exit::Ok } else { Exit::NotWell }
 }
 
 /// What meshctl wants beside what is typed: nobody else makes the namespace.
@@ -98,31 +106,42 @@ pub(super) async fn connect(
 
 /// Sees that whoever asks has the rights for it.
 pub(super) async fn may(cluster: &Cluster, objects: &[Value]) -> anyhow::Result<()> {
-    let obstacles = preflight::rights(cluster, objects).await?;
+    let mut obstacles = preflight::rights(cluster, objects).await?;
+    obstacles.extend(preflight::may(cluster, &remove::kinds(), &["list"]).await?);
     if obstacles.is_empty() { Ok(()) } else { Err(InstallError::Obstacles(obstacles).into()) }
 }
 
-/// Sees that all can be applied, and what that would do.
+/// What would become of objects.
+pub(super) struct Plan {
+    applied: Vec<(Id, Change)>,
+    /// What is not wanted any more.
+    beyond: Vec<Id>,
+}
+
+/// Sees that all can be done, and what that would be.
 pub(super) async fn examined(
     cluster: &Cluster,
     objects: &[Value],
     earlier: Option<&Release>,
     beside_others: bool,
-) -> anyhow::Result<Vec<(Id, Change)>> {
+) -> anyhow::Result<Plan> {
     let mut obstacles = preflight::check(cluster, objects, beside_others).await?;
     obstacles.extend(domain::check(cluster, objects, earlier).await?);
+    let beyond = remove::beyond(cluster, objects).await?;
+    obstacles.extend(preflight::may(cluster, &beyond, &["delete"]).await?);
     if !obstacles.is_empty() {
         return Err(InstallError::Obstacles(obstacles).into());
     }
     let has_namespace = preflight::namespace().read(cluster).await?.is_some();
-    let plan = steps::plan(cluster, objects, has_namespace).await;
-    Ok(plan.map_err(InstallError::Refused)?)
+    let applied = steps::plan(cluster, objects, has_namespace).await;
+    Ok(Plan { applied: applied.map_err(InstallError::Refused)?, beyond })
 }
 
 /// Shows a plan.
-pub(super) fn show(plan: &[(Id, Change)], beyond: &[Id], out: &Out) -> anyhow::Result<()> {
-    let count = |wanted: Change| plan.iter().filter(|(_, change)| *change == wanted).count();
-    for (id, change) in plan {
+pub(super) fn show(plan: &Plan, out: &Out) -> anyhow::Result<()> {
+    let Plan { applied, beyond } = plan;
+    let count = |wanted: Change| applied.iter().filter(|(_, change)| *change == wanted).count();
+    for (id, change) in applied {
         match change {
             Change::Created => out.line(&format!("create    {id}"))?,
             Change::Changed => out.line(&format!("change    {id}"))?,

@@ -74,7 +74,10 @@ fn warn(client: &mut Client, out: &Out) {
 /// True when the controller may be back soon, perhaps at another address.
 fn is_passing(error: &anyhow::Error) -> bool {
     let away = matches!(error.downcast_ref(), Some(CtxError::NoController(_)))
-        || matches!(error.downcast_ref(), Some(ClusterError::Unreachable { .. } | ClusterError::Odd { .. }));
+        || matches!(
+            error.downcast_ref(),
+            Some(ClusterError::Unreachable { .. } | ClusterError::Away { .. } | ClusterError::Odd { .. })
+        );
     away || matches!(
         error.downcast_ref(),
         Some(ViewError::Unreachable { .. } | ViewError::Timeout { .. } | ViewError::NotAController { .. })

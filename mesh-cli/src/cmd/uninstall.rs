@@ -73,7 +73,7 @@ async fn uninstall(cluster: &Cluster, args: &UninstallArgs, out: &Out) -> anyhow
         return Ok(Exit::Ok);
     }
     let removed = found.remove(cluster, args.within, out).await;
-    removed.map_err(|error| {
+    let agents = removed.map_err(|error| {
         steps::unfinished(error, "run `meshctl uninstall` again: it goes on where it stopped")
     })?;
     let left = Remains::find(cluster).await?;
@@ -83,18 +83,29 @@ async fn uninstall(cluster: &Cluster, args: &UninstallArgs, out: &Out) -> anyhow
         return Err(InstallError::obstacle(what, "run `meshctl uninstall` again").into());
     }
     out.line(&format!("the mesh is gone: {} deleted", units::count(all.len(), "object", "objects")))?;
-    Ok(Exit::Ok)
+    let left: Vec<String> = agents.and_then(|agents| agents.stay_chained()).into_iter().collect();
+    Ok(install::tidied(&left, out))
 }
 
 fn obstacles(found: &Remains) -> Vec<preflight::Obstacle> {
     let mut obstacles = Vec::new();
     if !found.injected.is_empty() {
         let count = units::count(found.injected.len(), "pod still has", "pods still have");
+        let pods: Vec<String> = found.injected.iter().map(|injected| injected.pod.clone()).collect();
         obstacles.push(preflight::Obstacle {
-            what: format!("{count} a sidecar ({})", some(&found.injected)),
+            what: format!("{count} a sidecar ({})", some(&pods)),
             remedy: "without a controller these lose their certificates within a day: take the label \
                      meshctl.dev/inject away and restart them, or add --force"
                 .to_owned(),
+        });
+    }
+    if let Some(agents) = found.agents.as_ref().filter(|agents| !agents.are_ready()) {
+        obstacles.push(preflight::Obstacle {
+            what: format!("the CNI plugin would stay on nodes whose agent is not ready ({})", agents.nodes()),
+            remedy: format!(
+                "no pod would start there: see `kubectl -n {NAMESPACE} get pods -o wide -l \
+                 app.kubernetes.io/name=mesh-cni`, or add --force and take it out by hand (docs/cni.md)"
+            ),
         });
     }
     if !found.custom.is_empty() {
@@ -108,7 +119,7 @@ fn obstacles(found: &Remains) -> Vec<preflight::Obstacle> {
     obstacles
 }
 
-fn some(names: &[String]) -> String {
+pub(super) fn some(names: &[String]) -> String {
     let more = names.len().saturating_sub(NAMED);
     let first = names.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
     if more == 0 { first } else { format!("{first} and {more} more") }

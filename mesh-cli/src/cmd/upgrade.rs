@@ -2,13 +2,18 @@
 
 use std::time::Duration;
 
-use super::{Skew, install, skew, version::VERSION};
+use super::{Skew, install, skew, uninstall::some, version::VERSION};
 use crate::{
     Exit,
     cli::{UpgradeArgs, Where},
-    cluster::{Cluster, wait::WaitError},
-    install::{InstallError, release::Release, steps},
-    out::Out,
+    cluster::{Cluster, preflight::Obstacle, wait::WaitError},
+    install::{
+        InstallError,
+        release::Release,
+        remove::{self, Injected},
+        steps,
+    },
+    out::{Out, units},
 };
 
 /// How long the way back may take.
@@ -44,25 +49,30 @@ async fn upgrade(cluster: &Cluster, args: &UpgradeArgs, out: &Out) -> anyhow::Re
     {
         return Err(error.into());
     }
+    if earlier.version != VERSION && !args.force {
+        let far = too_far(&remove::injected(cluster).await?, VERSION);
+        if let Some(obstacle) = far {
+            return Err(InstallError::Obstacles(vec![obstacle]).into());
+        }
+    }
     let kept = if args.reset_values { install::base() } else { earlier.overlay.clone() };
     let overlay = args.values.wanted().overlay(kept)?;
     let objects = install::rendered(overlay.clone())?;
     let plan = install::examined(cluster, &objects, Some(&earlier), true).await?;
     out.line(&format!("from {} to {VERSION}", earlier.version))?;
     if args.dry_run {
-        install::show(&plan, &earlier.beyond(&objects), out)?;
+        install::show(&plan, out)?;
         return Ok(Exit::Ok);
     }
-    let taken = steps::take(cluster, &objects, Some(&earlier), args.within, out).await;
-    let Err(error) = taken else {
-        Release::new(VERSION, overlay, &objects).write(cluster).await?;
-        out.line(&format!("the mesh {VERSION} is ready"))?;
-        out.hint(
-            "kubectl rollout restart deployment -n NAME; proxies of the earlier version go on until then",
-        );
-        return Ok(Exit::Ok);
+    let taken = steps::take(cluster, &objects, args.within, out).await;
+    let left = match taken {
+        Ok(left) => left,
+        Err(error) => return Err(back(cluster, &earlier, error, out).await.into()),
     };
-    Err(back(cluster, &earlier, &objects, error, out).await.into())
+    Release::new(VERSION, overlay, &objects).write(cluster).await?;
+    out.line(&format!("the mesh {VERSION} is ready"))?;
+    out.hint("kubectl rollout restart deployment -n NAME; proxies of the earlier version go on until then");
+    Ok(install::tidied(&left, out))
 }
 
 /// A proxy and its controller are at most one minor version apart, so that an upgrade takes one at a time.
@@ -84,19 +94,34 @@ fn may_follow(from: &str, to: &str) -> Result<(), InstallError> {
     }
 }
 
+/// Proxies that would be further away from the new controller than is supported; what was written by hand has no version.
+fn too_far(injected: &[Injected], to: &str) -> Option<Obstacle> {
+    let is_far = |of: &&Injected| !of.version.is_empty() && skew(&of.version, to) == Skew::Unsupported;
+    let far = injected.iter().filter(is_far).map(|of| format!("{}: {}", of.pod, of.version));
+    let far: Vec<String> = far.collect();
+    (!far.is_empty()).then(|| Obstacle {
+        what: format!(
+            "{} more than one minor version away from {to} ({})",
+            units::count(far.len(), "pod has a proxy", "pods have a proxy"),
+            some(&far)
+        ),
+        remedy: "they would lose their controller: restart them first, so that they get a proxy of the version that is \
+                 installed, or add --force"
+            .to_owned(),
+    })
+}
+
 /// Goes back to what was there.
-async fn back(
-    cluster: &Cluster,
-    earlier: &Release,
-    objects: &[serde_json::Value],
-    cause: WaitError,
-    out: &Out,
-) -> InstallError {
+async fn back(cluster: &Cluster, earlier: &Release, cause: WaitError, out: &Out) -> InstallError {
     out.remark(&format!("it does not get healthy: going back to {}", earlier.version));
-    let tried = Release::new(VERSION, serde_json::Value::Null, objects);
-    match steps::take(cluster, &earlier.objects, Some(&tried), BACK, out).await {
-        Ok(()) => {
-            let rest = format!("the mesh {} is back, and ready; it never stopped serving", earlier.version);
+    match steps::take(cluster, &earlier.objects, BACK, out).await {
+        Ok(left) => {
+            let mut rest =
+                format!("the mesh {} is back, and ready; it never stopped serving", earlier.version);
+            for text in left {
+                rest.push('\n');
+                rest.push_str(&text);
+            }
             steps::unfinished(cause, &rest)
         }
         Err(error) => {

@@ -1,5 +1,7 @@
 //! What was installed: kept in the cluster, for upgrades to go on from and to come back to.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::{
@@ -8,11 +10,14 @@ use crate::{
         Cluster, ClusterError,
         objects::{self, Id},
         preflight::MANAGED_BY,
+        wait::{Deadline, WaitError},
     },
 };
 
 /// The ConfigMap that has it.
 const NAME: &str = "mesh-installation";
+/// How long the cluster may be away when it is written.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A version of the mesh, the values that were wanted, and the objects that were applied.
 #[derive(Clone, Debug)]
@@ -24,7 +29,8 @@ pub(crate) struct Release {
     pub(crate) objects: Vec<Value>,
 }
 
-fn id() -> Id {
+/// Where it is kept.
+pub(super) fn id() -> Id {
     Id {
         api_version: "v1".to_owned(),
         kind: "ConfigMap".to_owned(),
@@ -64,7 +70,7 @@ impl Release {
     ///
     /// # Errors
     /// When the API server refuses it.
-    pub(crate) async fn write(&self, cluster: &Cluster) -> Result<(), ClusterError> {
+    pub(crate) async fn write(&self, cluster: &Cluster) -> Result<(), WaitError> {
         let object = json!({
             "apiVersion": "v1",
             "kind": "ConfigMap",
@@ -79,13 +85,12 @@ impl Release {
                 "objects.json": Value::Array(self.objects.clone()).to_string(),
             },
         });
-        objects::apply(cluster, &object, false).await.map(|_| ())
-    }
-
-    /// Objects of this one that `other` lacks.
-    pub(crate) fn beyond(&self, other: &[Value]) -> Vec<Id> {
-        let others: Vec<Id> = other.iter().map(Id::of).collect();
-        let mine = self.objects.iter().map(Id::of);
-        mine.filter(|id| !others.contains(id) && id.kind != "Namespace").collect()
+        let deadline = Deadline::new(PATIENCE);
+        loop {
+            let answer = objects::apply(cluster, &object, false).await;
+            if deadline.heard("it is not noted what is installed", answer).await?.is_some() {
+                return Ok(());
+            }
+        }
     }
 }

@@ -8,12 +8,16 @@ use kube::{
     api::{ApiResource, DynamicObject, ListParams},
     core::GroupVersionKind,
 };
-use mesh_k8s::crd;
+use mesh_k8s::{crd, labels::INJECTED};
+use serde_json::Value;
 
+use super::release;
 use crate::{
     chart::NAMESPACE,
     cluster::{
-        Cluster, ClusterError, is_absent,
+        Cluster, ClusterError,
+        agents::{self, Agents},
+        is_absent,
         objects::{self, Id},
         preflight::MANAGED_BY,
         refused,
@@ -53,7 +57,18 @@ pub(crate) struct Remains {
     /// Objects of those kinds.
     pub(crate) custom: Vec<String>,
     /// Pods with a proxy.
-    pub(crate) injected: Vec<String>,
+    pub(crate) injected: Vec<Injected>,
+    /// The agents of the CNI plugin, if there are any.
+    pub(crate) agents: Option<Agents>,
+}
+
+/// A pod with a proxy.
+#[derive(Debug)]
+pub(crate) struct Injected {
+    /// As in shop/cart-1.
+    pub(crate) pod: String,
+    /// Of the proxy; empty: it was not injected, but written by hand.
+    pub(crate) version: String,
 }
 
 impl Remains {
@@ -68,9 +83,8 @@ impl Remains {
     /// When the cluster cannot be asked.
     pub(crate) async fn find(cluster: &Cluster) -> Result<Self, ClusterError> {
         let mut found = Self::default();
-        let ours = format!("app.kubernetes.io/part-of=mesh,{MANAGED_BY}=meshctl");
         for (api_version, kind) in KINDS {
-            found.objects.extend(objects::labelled(cluster, api_version, kind, &ours).await?);
+            found.objects.extend(ours(cluster, api_version, kind).await?);
             if kind == "ConfigMap" {
                 let made = format!("{MANAGED_BY}=mesh-controller");
                 found.objects.extend(objects::labelled(cluster, api_version, kind, &made).await?);
@@ -87,10 +101,13 @@ impl Remains {
             }
         }
         found.injected = injected(cluster).await?;
+        if found.objects.contains(&agents::daemon_set()) {
+            found.agents = Agents::find(cluster).await?;
+        }
         Ok(found)
     }
 
-    /// Deletes it, and waits until it is gone.
+    /// Deletes it, and waits until it is gone. Gives how the agents of the CNI plugin stood, where there were some.
     ///
     /// # Errors
     /// When the cluster refuses something, or it takes too long.
@@ -99,8 +116,9 @@ impl Remains {
         cluster: &Cluster,
         within: Duration,
         out: &Out,
-    ) -> Result<(), WaitError> {
+    ) -> Result<Option<Agents>, WaitError> {
         let deadline = Deadline::new(within);
+        let mut agents = None;
         let mut controller_is_gone = false;
         for id in &self.objects {
             let is_below = !matches!(
@@ -111,22 +129,32 @@ impl Remains {
                 self.wait_for_controller(cluster, deadline).await?;
                 controller_is_gone = true;
             }
-            if id.delete(cluster).await? {
+            if *id == agents::daemon_set() {
+                // They ask the API server whether they end for good: before their account and their rights go.
+                agents = Some(agents::remove(cluster, deadline).await?);
+                out.remark(&format!("deleted   {id}"));
+            } else if wait::deleted(cluster, id, deadline).await? {
                 out.remark(&format!("deleted   {id}"));
             }
         }
         for id in &self.definitions {
-            if id.delete(cluster).await? {
+            if wait::deleted(cluster, id, deadline).await? {
                 out.remark(&format!("deleted   {id}"));
             }
         }
         let all: Vec<Id> = self.objects.iter().chain(&self.definitions).cloned().collect();
-        wait::gone(cluster, &all, deadline).await
+        wait::gone(cluster, &all, deadline).await?;
+        Ok(agents)
     }
 
     /// Its pods must not write any more when what they made is deleted.
     async fn wait_for_controller(&self, cluster: &Cluster, deadline: Deadline) -> Result<(), WaitError> {
-        let pods = pods(cluster, Some("app.kubernetes.io/name=mesh-controller")).await?;
+        let labels = Some("app.kubernetes.io/name=mesh-controller");
+        let pods = loop {
+            if let Some(pods) = deadline.heard("not all is gone", pods(cluster, labels).await).await? {
+                break pods;
+            }
+        };
         let ids: Vec<Id> = pods
             .into_iter()
             .filter(|pod| pod.metadata.namespace.as_deref() == Some(NAMESPACE))
@@ -139,6 +167,39 @@ impl Remains {
             .collect();
         wait::gone(cluster, &ids, deadline).await
     }
+}
+
+/// Objects of a kind that meshctl has applied.
+async fn ours(cluster: &Cluster, api_version: &str, kind: &str) -> Result<Vec<Id>, ClusterError> {
+    let labels = format!("app.kubernetes.io/part-of=mesh,{MANAGED_BY}=meshctl");
+    objects::labelled(cluster, api_version, kind, &labels).await
+}
+
+/// Kinds of which meshctl looks for what it has applied.
+pub(crate) fn kinds() -> Vec<Id> {
+    let of = |(api_version, kind): (&str, &str)| Id {
+        api_version: api_version.to_owned(),
+        kind: kind.to_owned(),
+        namespace: String::new(),
+        name: String::new(),
+    };
+    KINDS.into_iter().map(of).collect()
+}
+
+/// What meshctl has applied, in any run, and is not wanted any more; in the order in which it goes.
+///
+/// # Errors
+/// When the cluster cannot be asked.
+pub(crate) async fn beyond(cluster: &Cluster, wanted: &[Value]) -> Result<Vec<Id>, ClusterError> {
+    let wanted: Vec<Id> = wanted.iter().map(Id::of).chain([release::id()]).collect();
+    let mut found = Vec::new();
+    for (api_version, kind) in KINDS {
+        if kind != "Namespace" {
+            let ours = ours(cluster, api_version, kind).await?;
+            found.extend(ours.into_iter().filter(|id| !wanted.contains(id)));
+        }
+    }
+    Ok(found)
 }
 
 /// What the controller makes in the mesh's namespace, by name.
@@ -193,7 +254,10 @@ async fn pods(cluster: &Cluster, labels: Option<&str>) -> Result<Vec<Pod>, Clust
 }
 
 /// Pods that have a proxy, and have not ended.
-async fn injected(cluster: &Cluster) -> Result<Vec<String>, ClusterError> {
+///
+/// # Errors
+/// When the cluster cannot be asked.
+pub(crate) async fn injected(cluster: &Cluster) -> Result<Vec<Injected>, ClusterError> {
     let has_proxy = |pod: &Pod| {
         let Some(spec) = &pod.spec else { return false };
         let init = spec.init_containers.iter().flatten();
@@ -204,7 +268,12 @@ async fn injected(cluster: &Cluster) -> Result<Vec<String>, ClusterError> {
         matches!(phase, Some("Succeeded" | "Failed"))
     };
     let of = |pod: Pod| {
-        format!("{}/{}", pod.metadata.namespace.unwrap_or_default(), pod.metadata.name.unwrap_or_default())
+        let metadata = pod.metadata;
+        let annotations = metadata.annotations.unwrap_or_default();
+        Injected {
+            pod: format!("{}/{}", metadata.namespace.unwrap_or_default(), metadata.name.unwrap_or_default()),
+            version: annotations.get(INJECTED).cloned().unwrap_or_default(),
+        }
     };
     let all = pods(cluster, None).await?;
     Ok(all.into_iter().filter(|pod| has_proxy(pod) && !has_ended(pod)).map(of).collect())

@@ -1,27 +1,36 @@
 //! Applying the chart's objects in an order in which each finds what it needs.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use serde_json::Value;
 
-use super::{InstallError, release::Release};
+use super::{InstallError, remove};
 use crate::{
     cluster::{
-        Cluster, ClusterError,
+        Cluster, ClusterError, agents,
         objects::{self, Change, Id},
+        trouble,
         wait::{self, Deadline, WaitError},
     },
     out::Out,
 };
 
-/// When a kind's turn is. Webhooks are last: until the controller answers, they would keep pods from being made.
+/// Turns of kinds after which something is waited for.
+const DEFINITIONS: u8 = 1;
+const AGENTS: u8 = 3;
+const CONTROLLER: u8 = 5;
+
+/// When a kind's turn is. The agents of the CNI plugin are there before the configuration relies on them; webhooks are last:
+/// until the controller answers, they would keep pods from being made.
 fn turn(kind: &str) -> u8 {
     match kind {
         "Namespace" => 0,
-        "CustomResourceDefinition" => 1,
-        "Deployment" | "DaemonSet" => 3,
-        "MutatingWebhookConfiguration" | "ValidatingWebhookConfiguration" => 4,
-        "ServiceMonitor" | "PodMonitor" => 5,
+        "CustomResourceDefinition" => DEFINITIONS,
+        "DaemonSet" => AGENTS,
+        "ConfigMap" => 4,
+        "Deployment" => CONTROLLER,
+        "MutatingWebhookConfiguration" | "ValidatingWebhookConfiguration" => 6,
+        "ServiceMonitor" | "PodMonitor" => 7,
         _ => 2,
     }
 }
@@ -55,54 +64,118 @@ pub(crate) async fn plan(
     Ok(plan)
 }
 
-/// Applies objects and waits until the mesh is ready, then deletes what the earlier release had beyond them.
+/// Applies objects and waits until the mesh is ready, then deletes what is not wanted any more. Gives what of that could not
+/// be done: the mesh is ready all the same.
 ///
 /// # Errors
 /// When the cluster refuses something, or the mesh does not become ready.
 pub(crate) async fn take(
     cluster: &Cluster,
     objects: &[Value],
-    earlier: Option<&Release>,
     within: Duration,
     out: &Out,
-) -> Result<(), WaitError> {
-    let deadline = Deadline::new(within);
-    let ids = |kinds: &[&str]| -> Vec<Id> {
-        let all = objects.iter().map(Id::of);
-        all.filter(|id| kinds.contains(&id.kind.as_str())).collect()
-    };
-    let mut turns_done = 0;
+) -> Result<Vec<String>, WaitError> {
+    let mut run = Run { cluster, objects, deadline: Deadline::new(within), stuck: HashSet::new(), out };
+    let beyond = run.until(async || remove::beyond(cluster, objects).await).await?;
+    run.stuck = run.until(async || trouble::stuck(cluster).await).await?;
+    // As long as there are agents, they need what the namespace allows them.
+    let keeps_level = beyond.contains(&agents::daemon_set());
+    let mut done = 0;
     for object in ordered(objects) {
-        let id = Id::of(object);
-        let turn = turn(&id.kind);
-        if turns_done < 2 && turn >= 2 {
-            wait::established(cluster, &ids(&["CustomResourceDefinition"]), deadline).await?;
-        }
-        if turns_done < 4 && turn >= 4 {
-            wait_for_controller(cluster, deadline, out).await?;
-        }
-        turns_done = turns_done.max(turn);
-        match objects::apply(cluster, object, false).await? {
-            Change::Created => out.remark(&format!("created   {id}")),
-            Change::Changed => out.remark(&format!("changed   {id}")),
-            Change::Unchanged => out.detail(&format!("unchanged {id}")),
+        let turn = turn(object["kind"].as_str().unwrap_or_default());
+        run.wait(done, turn).await?;
+        done = done.max(turn);
+        if !(keeps_level && object["kind"] == "Namespace") {
+            run.apply(object).await?;
         }
     }
-    if turns_done < 4 {
-        wait_for_controller(cluster, deadline, out).await?;
-    }
-    let webhooks = ids(&["MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"]);
-    wait::trusted(cluster, &webhooks, deadline).await?;
-    for id in earlier.map(|earlier| earlier.beyond(objects)).unwrap_or_default() {
-        if id.delete(cluster).await? {
-            out.remark(&format!("deleted   {id}"));
-        }
-    }
-    Ok(())
+    run.wait(done, u8::MAX).await?;
+    let webhooks = run.ids(&["MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"]);
+    wait::trusted(cluster, &webhooks, run.deadline).await?;
+    run.deadline = run.deadline.renewed();
+    Ok(run.tidy(&beyond).await)
 }
 
-async fn wait_for_controller(cluster: &Cluster, deadline: Deadline, out: &Out) -> Result<(), WaitError> {
-    wait::rolled_out(cluster, deadline, |state| out.remark(&format!("waiting   controller: {state}"))).await
+/// What all steps need.
+struct Run<'a> {
+    cluster: &'a Cluster,
+    objects: &'a [Value],
+    deadline: Deadline,
+    /// What was past help before anything was changed.
+    stuck: HashSet<String>,
+    out: &'a Out,
+}
+
+impl Run<'_> {
+    /// Asks until there is an answer.
+    async fn until<T>(&self, ask: impl AsyncFn() -> Result<T, ClusterError>) -> Result<T, WaitError> {
+        loop {
+            if let Some(answer) = self.deadline.heard("the cluster does not answer", ask().await).await? {
+                return Ok(answer);
+            }
+        }
+    }
+
+    fn ids(&self, kinds: &[&str]) -> Vec<Id> {
+        let all = self.objects.iter().map(Id::of);
+        all.filter(|id| kinds.contains(&id.kind.as_str())).collect()
+    }
+
+    async fn apply(&self, object: &Value) -> Result<(), WaitError> {
+        let id = Id::of(object);
+        match self.until(async || objects::apply(self.cluster, object, false).await).await? {
+            Change::Created => self.out.remark(&format!("created   {id}")),
+            Change::Changed => self.out.remark(&format!("changed   {id}")),
+            Change::Unchanged => self.out.detail(&format!("unchanged {id}")),
+        }
+        Ok(())
+    }
+
+    /// Waits for what the turns that are done bring, before the `next`.
+    async fn wait(&mut self, done: u8, next: u8) -> Result<(), WaitError> {
+        let Self { cluster, deadline, out, .. } = *self;
+        if done <= DEFINITIONS && next > DEFINITIONS {
+            wait::established(cluster, &self.ids(&["CustomResourceDefinition"]), deadline).await?;
+        }
+        if done <= AGENTS && next > AGENTS && self.ids(&["DaemonSet"]).contains(&agents::daemon_set()) {
+            let say = |state: &str| out.remark(&format!("waiting   agents of the CNI plugin: {state}"));
+            agents::rolled_out(cluster, deadline, &self.stuck, say).await?;
+            self.deadline = deadline.renewed();
+        }
+        if done <= CONTROLLER && next > CONTROLLER {
+            let say = |state: &str| out.remark(&format!("waiting   controller: {state}"));
+            wait::rolled_out(cluster, self.deadline, &self.stuck, say).await?;
+        }
+        Ok(())
+    }
+
+    /// Deletes what is not wanted any more; what could not be done.
+    async fn tidy(&self, beyond: &[Id]) -> Vec<String> {
+        let mut left = Vec::new();
+        for id in beyond {
+            let done = if *id == agents::daemon_set() {
+                self.without_agents(&mut left).await
+            } else {
+                wait::deleted(self.cluster, id, self.deadline).await
+            };
+            match done {
+                Ok(true) => self.out.remark(&format!("deleted   {id}")),
+                Ok(false) => {}
+                Err(error) => left.push(format!("{id} is still there: {error}")),
+            }
+        }
+        left
+    }
+
+    /// Deletes the agents of the CNI plugin, and lowers the level of their namespace.
+    async fn without_agents(&self, left: &mut Vec<String>) -> Result<bool, WaitError> {
+        let agents = agents::remove(self.cluster, self.deadline).await?;
+        left.extend(agents.stay_chained());
+        for object in self.objects.iter().filter(|object| object["kind"] == "Namespace") {
+            self.apply(object).await?;
+        }
+        Ok(true)
+    }
 }
 
 /// How it stands after steps that were not completed, and what to do.
@@ -110,7 +183,9 @@ pub(crate) fn unfinished(error: WaitError, rest: &str) -> InstallError {
     let rest = rest.to_owned();
     match error {
         WaitError::Cluster(cause) => InstallError::Interrupted { cause, rest },
-        cause @ (WaitError::Late { .. } | WaitError::Hopeless(_)) => InstallError::NotReady { cause, rest },
+        cause @ (WaitError::Late { .. } | WaitError::Hopeless { .. }) => {
+            InstallError::NotReady { cause, rest }
+        }
     }
 }
 
@@ -122,12 +197,15 @@ mod tests {
 
     #[test]
     fn webhooks_come_when_somebody_answers() {
-        let values = crate::chart::values::complete(json!({"namespace": {"create": true}})).unwrap();
+        let values = crate::chart::values::complete(json!({"namespace": {"create": true},
+            "cni": {"enabled": true}}))
+        .unwrap();
         let objects = crate::chart::render(&values, "meshctl").unwrap();
         let kinds: Vec<&str> = ordered(&objects).iter().map(|o| o["kind"].as_str().unwrap()).collect();
         let at = |kind: &str| kinds.iter().position(|k| *k == kind).unwrap();
         assert_eq!(at("Namespace"), 0);
         assert!(at("CustomResourceDefinition") < at("ServiceAccount"));
+        assert!(at("DaemonSet") < at("ConfigMap"));
         assert!(at("ConfigMap") < at("Deployment"));
         assert!(at("RoleBinding") < at("Deployment"));
         assert!(at("Deployment") < at("MutatingWebhookConfiguration"));

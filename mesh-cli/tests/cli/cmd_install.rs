@@ -108,11 +108,11 @@ fn values_cannot_be_used() {
     for (value, told) in [
         (
             "proxy.skipOutboundCidrs={10.0.0.1/8}",
-            "the defaults of injection, of the values under proxy: \"10.0.0.1/8\"",
+            "the defaults of injection (values under proxy): skipOutboundCidrs: \"10.0.0.1/8\": 10.0.0.1 has bits",
         ),
         (
             "proxy.skipOutboundPorts={70000-80000}",
-            "the defaults of injection, of the values under proxy: \"70000-80000\"",
+            "the defaults of injection (values under proxy): skipOutboundPorts: \"70000-80000\": expected a port",
         ),
         ("controller.leafLifetime=5s", "controller.leafLifetime: \"5s\" is not from 10s to 90d"),
         ("controller.leafLifetime=91d", "controller.leafLifetime: \"91d\" is not from 10s to 90d"),
@@ -215,7 +215,8 @@ Options:
       --dry-run                 Only show what would be done, as the API server says
       --within <TIME>           How long to wait until the new controller is ready; then the earlier
                                 one comes back [default: 2m]
-      --force                   Upgrade over more than one minor version, or to an earlier one
+      --force                   Upgrade over more than one minor version, or to an earlier one, or
+                                away from proxies
 
 {COMMON}
 Examples:

@@ -21,14 +21,25 @@ pub(crate) struct State {
     pub(crate) objects: BTreeMap<String, Value>,
     /// What changed something, as in `PATCH /api/v1/namespaces/a/configmaps/b`, in its order.
     pub(crate) changes: Vec<String>,
-    /// Objects whose status a test has set.
-    held: BTreeSet<String>,
-    /// What is answered instead: the beginning of `METHOD PATH`, a status code, and how often.
-    faults: Vec<(String, u16, usize)>,
+    /// Status of objects, as a test has set it.
+    held: BTreeMap<String, Value>,
+    faults: Vec<Fault>,
     /// What must not be done, as in `delete daemonsets`.
     pub(crate) denied: BTreeSet<String>,
-    /// What comes with deleting an object: other paths that go.
-    pub(crate) takes_along: BTreeMap<String, Vec<String>>,
+    /// What comes of deleting an object: another one goes, or is as that.
+    after_delete: BTreeMap<String, (String, Option<Value>)>,
+    /// What is there after a change that ended so.
+    after_patch: BTreeMap<String, (String, Value)>,
+    /// What an object is after it was read so many times.
+    after_reads: BTreeMap<String, (usize, Value)>,
+}
+
+/// What is answered instead: a status code, so often, to what begins so (`METHOD PATH`), once a change has ended so.
+struct Fault {
+    after: String,
+    start: String,
+    code: u16,
+    times: usize,
 }
 
 /// The server, and a kubeconfig that leads to it.
@@ -91,20 +102,46 @@ impl Living {
     /// Puts an object there as it is; its status stays.
     pub(crate) fn put(&self, path: &str, object: Value) {
         let mut state = self.state();
-        state.held.insert(path.to_owned());
+        state.held.insert(path.to_owned(), object["status"].clone());
         state.objects.insert(path.to_owned(), object);
+    }
+
+    /// What it holds.
+    #[track_caller]
+    pub(crate) fn object(&self, path: &str) -> Value {
+        let found = self.state().objects.get(path).cloned();
+        assert!(found.is_some(), "there is no {path}");
+        found.unwrap()
     }
 
     /// Lets a status be what it is set to, whatever is applied.
     pub(crate) fn hold(&self, path: &str, status: Value) {
         let mut state = self.state();
-        state.held.insert(path.to_owned());
-        state.objects.entry(path.to_owned()).or_default()["status"] = status;
+        if let Some(object) = state.objects.get_mut(path) {
+            object["status"] = status.clone();
+        }
+        state.held.insert(path.to_owned(), status);
     }
 
-    /// Answers so, as often, to what begins so.
-    pub(crate) fn fail(&self, what: &str, code: u16, times: usize) {
-        self.state().faults.push((what.to_owned(), code, times));
+    /// When one object is deleted, another goes, or is as that.
+    pub(crate) fn after_delete(&self, path: &str, other: &str, becomes: Option<Value>) {
+        self.state().after_delete.insert(path.to_owned(), (other.to_owned(), becomes));
+    }
+
+    /// When something that ends so is applied, another object is there.
+    pub(crate) fn after_patch(&self, end: &str, other: &str, becomes: Value) {
+        self.state().after_patch.insert(end.to_owned(), (other.to_owned(), becomes));
+    }
+
+    /// After it was read so many times, an object is as that.
+    pub(crate) fn after_reads(&self, path: &str, times: usize, becomes: Value) {
+        self.state().after_reads.insert(path.to_owned(), (times, becomes));
+    }
+
+    /// Answers so, as often, to what begins so, once a change has ended so.
+    pub(crate) fn fail(&self, after: &str, start: &str, code: u16, times: usize) {
+        let (after, start) = (after.to_owned(), start.to_owned());
+        self.state().faults.push(Fault { after, start, code, times });
     }
 
     /// True if there is one.
@@ -117,7 +154,8 @@ impl Living {
     pub(crate) fn turn(&self, method: &str, end: &str) -> usize {
         let state = self.state();
         let found = state.changes.iter().position(|told| told.starts_with(method) && told.ends_with(end));
-        found.unwrap_or_else(|| panic!("{method} {end}: {:#?}", state.changes))
+        assert!(found.is_some(), "{method} {end}: {:#?}", state.changes);
+        found.unwrap()
     }
 
     /// Runs meshctl against it.
@@ -174,12 +212,13 @@ impl Place {
 
 impl State {
     fn failing(&mut self, what: &str) -> Option<u16> {
-        let (_, code, times) = self
-            .faults
-            .iter_mut()
-            .find(|(start, _, times)| *times > 0 && what.starts_with(start.as_str()))?;
-        *times -= 1;
-        Some(*code)
+        let changes = &self.changes;
+        let fault = self.faults.iter_mut().find(|fault| {
+            let is_on = fault.after.is_empty() || changes.iter().any(|change| change.ends_with(&fault.after));
+            is_on && fault.times > 0 && what.starts_with(&fault.start)
+        })?;
+        fault.times -= 1;
+        Some(fault.code)
     }
 
     fn list(&self, place: &Place, query: &str) -> Value {
@@ -206,15 +245,21 @@ impl State {
         let generation = before["metadata"]["generation"].as_i64().unwrap_or(0);
         let is_new = before["spec"] != object["spec"];
         object["metadata"]["generation"] = json!(generation + i64::from(is_new));
-        if before["status"].is_object() {
-            object["status"] = before["status"].clone();
+        // What others have noted stays.
+        for (name, value) in before["metadata"]["annotations"].as_object().into_iter().flatten() {
+            object["metadata"]["annotations"][name] = value.clone();
         }
-        if !self.held.contains(path) {
-            settle(&mut object);
+        match self.held.get(path) {
+            Some(status) => object["status"] = status.clone(),
+            None => settle(&mut object),
         }
         if !dry_run {
             self.objects.insert(path.to_owned(), object.clone());
             self.changes.push(format!("PATCH {path}"));
+            let found = self.after_patch.iter().find(|(end, _)| path.ends_with(end.as_str()));
+            if let Some((_, (other, becomes))) = found {
+                self.objects.insert(other.clone(), becomes.clone());
+            }
         }
         object
     }
@@ -224,10 +269,23 @@ impl State {
         if was_there {
             self.changes.push(format!("DELETE {path}"));
         }
-        for other in self.takes_along.get(path).cloned().unwrap_or_default() {
-            self.objects.remove(&other);
+        match self.after_delete.get(path).cloned() {
+            Some((other, Some(object))) => drop(self.objects.insert(other, object)),
+            Some((other, None)) => drop(self.objects.remove(&other)),
+            None => {}
         }
         was_there
+    }
+
+    fn read(&mut self, path: &str) -> Option<Value> {
+        if let Some((times, object)) = self.after_reads.get_mut(path) {
+            *times = times.saturating_sub(1);
+            if *times == 0 {
+                let object = object.clone();
+                self.objects.insert(path.to_owned(), object);
+            }
+        }
+        self.objects.get(path).cloned()
     }
 }
 
@@ -299,7 +357,7 @@ fn respond(state: &mut State, method: &Method, path: &str, query: &str, body: Va
     let absent = || status(404, &format!("{path} is not there"));
     match *method {
         Method::GET if place.name.is_none() => (200, state.list(&place, query)),
-        Method::GET => state.objects.get(path).map_or_else(absent, |object| (200, object.clone())),
+        Method::GET => state.read(path).map_or_else(absent, |object| (200, object)),
         Method::PATCH => (200, state.apply(path, body, query.contains("dryRun"))),
         Method::DELETE if state.delete(path) => {
             (200, json!({"kind": "Status", "apiVersion": "v1", "status": "Success", "metadata": {}}))

@@ -21,7 +21,7 @@ use crate::{
         objects::{self, Change, Id},
         preflight, refused, rights,
         standing::{full_name, has_proxy, meshed},
-        wait,
+        trouble,
     },
     cmd::now_millis,
     install::release::Release,
@@ -122,7 +122,7 @@ async fn rights(cluster: &Cluster) -> Check {
 /// The controller's pods, which of them leads, and the agents of the CNI plugin.
 async fn running(cluster: &Cluster) -> Result<Vec<Check>, ClusterError> {
     let mut checks =
-        system::controllers(&objects::list(cluster, "v1", "Pod", NAMESPACE, wait::CONTROLLER).await?);
+        system::controllers(&objects::list(cluster, "v1", "Pod", NAMESPACE, trouble::CONTROLLER).await?);
     let lease = Id {
         api_version: "coordination.k8s.io/v1".to_owned(),
         kind: "Lease".to_owned(),

@@ -18,7 +18,7 @@ use crate::{
     cluster::{
         objects::{Change, Id},
         standing::full_name,
-        wait::{condition, pod_trouble},
+        trouble::{condition, pod_trouble},
     },
     out::units,
 };
