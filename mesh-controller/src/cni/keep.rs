@@ -6,12 +6,16 @@ use std::{
     io::{self, Read as _, Write as _},
     os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
+    time::Instant,
 };
 
 use serde_json::Value;
 use tokio::sync::mpsc;
 
-use super::conflist::{self, Edited};
+use super::{
+    conflist::{self, Edited},
+    pace::Writes,
+};
 use crate::source::watch::Watcher;
 
 /// Largest file that is looked into, in bytes.
@@ -31,6 +35,12 @@ pub(super) enum KeepError {
     /// The first file is no network.
     #[error("{}: {why}", path.display())]
     Foreign { path: PathBuf, why: String },
+    /// Another program has taken our entry out, and it is too soon to put it back.
+    #[error("{}: another program has taken the plugin out; it is put back in a moment", .0.display())]
+    TakenOut(PathBuf),
+    /// It does so again and again.
+    #[error("{}: another program takes the plugin out again and again, and pods of the mesh may start without firewall rules: let it leave other plugins alone (Cilium: cni.exclusive=false), or have it chain mesh-cni itself", .0.display())]
+    Fought(PathBuf),
     /// It was written at the same time.
     #[error("{} is being changed by somebody else", .0.display())]
     Changing(PathBuf),
@@ -40,6 +50,13 @@ pub(super) enum KeepError {
 pub(super) struct Keeper {
     directory: PathBuf,
     entry: Value,
+}
+
+/// Where our entry is.
+struct Kept {
+    file: PathBuf,
+    /// It was not there before.
+    is_new: bool,
 }
 
 /// Wakes when the directory changes.
@@ -73,19 +90,37 @@ impl Keeper {
         Changes { watcher: Watcher::new(self.directory.clone(), wake), wakes }
     }
 
-    /// Puts our entry into the network that runtimes take, the first one by name, unless it is there.
-    pub(super) fn keep(&self) -> Result<(), KeepError> {
+    /// Puts our entry into the network that runtimes take, the first one by name, unless it is there. Not where another
+    /// program takes it out at once: that is told instead.
+    pub(super) fn hold(&self, writes: &mut Writes, now: Instant) -> Result<(), KeepError> {
+        let kept = self.keep(writes.may(now));
+        if let Ok(Kept { is_new: true, .. }) = kept {
+            writes.note(now);
+        }
+        match kept {
+            Ok(Kept { file, .. }) | Err(KeepError::TakenOut(file)) if writes.is_fight(now) => {
+                Err(KeepError::Fought(file))
+            }
+            Ok(_) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn keep(&self, may_write: bool) -> Result<Kept, KeepError> {
         let Some(path) = self.files()?.into_iter().next() else {
             return Err(KeepError::NoNetwork(self.directory.clone()));
         };
         let text = read(&path)?;
         let edited = conflist::chained(name(&path), &text, &self.entry)
             .map_err(|why| KeepError::Foreign { path: path.clone(), why })?;
-        if let Some(edited) = edited {
-            self.replace(&path, &text, &edited)?;
-            tracing::info!(file = %self.directory.join(&edited.name).display(), "the plugin is chained");
+        let Some(edited) = edited else { return Ok(Kept { file: path, is_new: false }) };
+        if !may_write {
+            return Err(KeepError::TakenOut(path));
         }
-        Ok(())
+        self.replace(&path, &text, &edited)?;
+        let file = self.directory.join(&edited.name);
+        tracing::info!(file = %file.display(), "the plugin is chained");
+        Ok(Kept { file, is_new: true })
     }
 
     /// Takes our entry out of all files.

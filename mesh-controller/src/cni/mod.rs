@@ -12,6 +12,7 @@
 mod args;
 mod conflist;
 mod keep;
+mod pace;
 mod pods;
 mod raced;
 mod serve;
@@ -19,7 +20,10 @@ mod serve;
 mod tests;
 mod verdict;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context as _;
 use k8s_openapi::api::apps::v1::DaemonSet;
@@ -27,16 +31,18 @@ use kube::{Api, Client, Config};
 use tokio::{
     sync::watch,
     task::JoinSet,
-    time::{MissedTickBehavior, interval, timeout},
+    time::{MissedTickBehavior, interval, sleep, timeout},
 };
 
 pub use self::args::CniAgentArgs;
-use self::{keep::Keeper, pods::Pods, raced::Raced, serve::Server};
+use self::{keep::Keeper, pace::Writes, pods::Pods, raced::Raced, serve::Server};
 
 /// How often it is looked whether the network's configuration is as it must be, beside notifications.
 const LOOK: Duration = Duration::from_secs(1);
 /// How long the API server may take, when the agent ends, to say whether it was removed for good.
 const LAST_QUESTION: Duration = Duration::from_secs(5);
+/// How soon it is asked again when it fails.
+const ASK_AGAIN: Duration = Duration::from_millis(300);
 /// Longest silence of the API server.
 const SILENCE: Duration = Duration::from_secs(pods::WATCH as u64 + 10);
 
@@ -93,9 +99,9 @@ async fn hold(keeper: &Keeper, state: &watch::Sender<State>) {
     let mut changes = keeper.watch();
     let mut tick = interval(LOOK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut told = None;
+    let (mut told, mut writes) = (None, Writes::default());
     loop {
-        let outcome = keeper.keep();
+        let outcome = keeper.hold(&mut writes, Instant::now());
         state.send_if_modified(|state| {
             std::mem::replace(&mut state.chained, outcome.is_ok()) != outcome.is_ok()
         });
@@ -115,10 +121,16 @@ async fn hold(keeper: &Keeper, state: &watch::Sender<State>) {
 async fn is_removed(client: &Client, daemon_set: Option<&str>) -> bool {
     let Some((namespace, name)) = daemon_set.and_then(|text| text.split_once('/')) else { return true };
     let api: Api<DaemonSet> = Api::namespaced(client.clone(), namespace);
-    match timeout(LAST_QUESTION, api.get_metadata(name)).await {
-        Ok(Ok(found)) => found.metadata.deletion_timestamp.is_some(),
-        // The right to ask goes with the rest.
-        Ok(Err(kube::Error::Api(status))) => matches!(status.code, 401 | 403 | 404),
-        Ok(Err(_)) | Err(_) => false,
-    }
+    let asked = async {
+        loop {
+            match api.get_metadata(name).await {
+                Ok(found) => return found.metadata.deletion_timestamp.is_some(),
+                // The right to ask goes with the rest.
+                Err(kube::Error::Api(status)) if matches!(status.code, 401 | 403 | 404) => return true,
+                // Nobody asks again after this.
+                Err(_) => sleep(ASK_AGAIN).await,
+            }
+        }
+    };
+    timeout(LAST_QUESTION, asked).await.unwrap_or(false)
 }

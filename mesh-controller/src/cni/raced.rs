@@ -18,13 +18,12 @@ use tokio::{sync::watch, time::timeout};
 use super::{
     State,
     conflist::PLUGIN,
+    pace::Deletions,
     pods::{Key, Known, Pods},
 };
 
 /// How often it is looked, at the least.
 const LOOK: Duration = Duration::from_secs(5);
-/// How soon a deletion is tried again.
-const AGAIN: Duration = Duration::from_secs(60);
 /// How long the API server may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -71,15 +70,14 @@ pub(super) struct Raced {
     state: watch::Receiver<State>,
     /// Pods of which was told.
     told: HashSet<String>,
-    /// When one was deleted the last time.
-    last: Option<Instant>,
+    deletions: Deletions,
 }
 
 impl Raced {
     pub(super) fn new(client: Client, pods: Arc<Pods>, state: watch::Receiver<State>) -> Self {
         let reporter = Reporter { controller: PLUGIN.to_owned(), instance: None };
         let recorder = Recorder::new(client.clone(), reporter);
-        Self { client, recorder, pods, state, told: HashSet::new(), last: None }
+        Self { client, recorder, pods, state, told: HashSet::new(), deletions: Deletions::default() }
     }
 
     /// Looks for ever.
@@ -99,7 +97,8 @@ impl Raced {
         self.told.retain(|uid| raced.iter().any(|(_, pod)| pod.uid == *uid));
         for (key, pod) in raced {
             let remedy = Remedy::of(&pod, self.pods.was_served(&pod.uid));
-            if remedy == Remedy::Delete && !self.may_delete() {
+            let may_delete = |raced: &mut Self| raced.deletions.may(raced.pods.was_asked(), Instant::now());
+            if remedy == Remedy::Delete && !may_delete(self) {
                 continue;
             }
             if self.told.insert(pod.uid.clone()) {
@@ -109,11 +108,6 @@ impl Raced {
                 self.delete(&key, &pod).await;
             }
         }
-    }
-
-    /// Where the runtime never asks (it reads another directory), new pods would be as the old ones: then one a minute.
-    fn may_delete(&self) -> bool {
-        self.pods.was_asked() || self.last.is_none_or(|last| last.elapsed() > AGAIN)
     }
 
     async fn tell(&self, (namespace, name): &Key, pod: &Known, remedy: Remedy) {
@@ -144,7 +138,7 @@ impl Raced {
     /// Not an eviction: a disruption budget protects what serves, and this pod never did; where all pods of a workload
     /// have raced, a budget would keep every one of them.
     async fn delete(&mut self, (namespace, name): &Key, pod: &Known) {
-        self.last = Some(Instant::now());
+        self.deletions.note(Instant::now());
         let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
         let this = Preconditions { uid: Some(pod.uid.clone()), resource_version: None };
         let params = DeleteParams { preconditions: Some(this), ..DeleteParams::default() };

@@ -108,28 +108,29 @@ fn files_are_kept_as_they_must_be_whoever_writes_them() {
     let folder = tempfile::tempdir().unwrap();
     let directory = folder.path();
     let keeper = Keeper::new(directory, ours());
-    assert!(matches!(keeper.keep(), Err(KeepError::NoNetwork(_))));
+    let hold = || keeper.hold(&mut Writes::default(), Instant::now());
+    assert!(matches!(hold(), Err(KeepError::NoNetwork(_))));
     // What no runtime reads is nobody's network.
     fs::write(directory.join("00-notes.txt"), "x").unwrap();
     fs::write(directory.join("99-bridge.conflist"), LIST).unwrap();
     let list = directory.join("10-flannel.conflist");
     fs::write(&list, LIST).unwrap();
     fs::set_permissions(&list, fs::Permissions::from_mode(0o600)).unwrap();
-    keeper.keep().unwrap();
+    hold().unwrap();
     assert_eq!(read(&list)["plugins"][2], ours());
     assert_eq!(fs::metadata(&list).unwrap().permissions().mode() & 0o777, 0o600);
     assert_eq!(fs::read_to_string(directory.join("99-bridge.conflist")).unwrap(), LIST, "not the first");
     let before = fs::metadata(&list).unwrap().modified().unwrap();
-    keeper.keep().unwrap();
+    hold().unwrap();
     assert_eq!(fs::metadata(&list).unwrap().modified().unwrap(), before, "what is right is not written");
 
     fs::write(&list, LIST).unwrap();
-    keeper.keep().unwrap();
+    hold().unwrap();
     assert_eq!(read(&list)["plugins"][2], ours(), "another program wrote it anew");
 
     // Another network comes before it, as a file of one plugin.
     fs::write(directory.join("05-cilium.conf"), SINGLE).unwrap();
-    keeper.keep().unwrap();
+    hold().unwrap();
     let all = ["00-notes.txt", "05-cilium.conflist", "10-flannel.conflist", "99-bridge.conflist"];
     assert_eq!(names(directory), all);
     assert_eq!(read(&directory.join("05-cilium.conflist"))["plugins"][1], ours());
@@ -140,7 +141,29 @@ fn files_are_kept_as_they_must_be_whoever_writes_them() {
         assert!(!fs::read_to_string(directory.join(name)).unwrap().contains("mesh-cni"), "{name}");
     }
     fs::write(directory.join("01-half.conflist"), "{ \"cniVers").unwrap();
-    assert!(matches!(keeper.keep(), Err(KeepError::Foreign { .. })), "runtimes take the first");
+    assert!(matches!(hold(), Err(KeepError::Foreign { .. })), "runtimes take the first");
+}
+
+/// As Cilium does that shares the directory with nobody.
+#[test]
+fn a_program_that_writes_the_file_anew_for_ever_is_told_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let keeper = Keeper::new(folder.path(), ours());
+    let list = folder.path().join("05-cilium.conflist");
+    let (start, mut writes) = (Instant::now(), Writes::default());
+    let mut told = Vec::new();
+    for second in 0..60 {
+        fs::write(&list, LIST).unwrap();
+        let held = keeper.hold(&mut writes, start + Duration::from_secs(second));
+        let text = fs::read_to_string(&list).unwrap();
+        let is_in = text.contains("mesh-cni");
+        told.push((is_in, held));
+    }
+    assert_eq!(told.iter().filter(|(is_in, _)| *is_in).count(), 6);
+    assert!(matches!(told[..3], [(true, Ok(())), (true, Ok(())), (false, Err(KeepError::TakenOut(_)))]));
+    assert!(told[31..].iter().all(|(_, held)| matches!(held, Err(KeepError::Fought(_)))));
+    let last = told.pop().unwrap().1.unwrap_err().to_string();
+    assert!(last.contains("05-cilium.conflist") && last.contains("cni.exclusive=false"), "{last}");
 }
 
 /// A pod with this, and what every pod of the mesh has.
