@@ -257,7 +257,8 @@ async fn webhook(
     let (Some(address), Some(cluster), Some(bundles)) = (config.webhook, cluster, &shared.bundles) else {
         return Ok(None);
     };
-    let webhook = Webhook::open(config, cluster, Arc::clone(&shared.ca), Arc::clone(bundles))?;
+    let webhook =
+        Webhook::open(config, cluster, Arc::clone(&shared.ca), Arc::clone(bundles), &shared.metrics)?;
     let (listener, _) = listen("webhook", address).await?;
     Ok(Some((Arc::new(webhook), listener)))
 }

@@ -9,20 +9,25 @@ use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, watch},
+    sync::watch,
     task::JoinSet,
+    time::timeout,
 };
 
-use crate::{app::stopped, grpc::Shared};
+use crate::{app::stopped, gate::Gate, grpc::Shared};
 
 /// Most connections at a time.
-const MAX_CONNECTIONS: usize = 64;
-/// Time for the head of a request, and life of an idle connection.
+const MAX_CONNECTIONS: usize = 256;
+/// Most of these of one address.
+const MAX_OF_ONE: usize = 16;
+/// Time for the head of a request.
 const HEAD: Duration = Duration::from_secs(10);
+/// Life of a connection, which serves one request.
+const LIFE: Duration = Duration::from_secs(30);
 
 /// Serves until `stop` turns true. It is started when all else stands, so to answer is to be ready.
 pub(crate) async fn run(listener: TcpListener, shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
-    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let gate = Gate::new(("health", "too_many"), MAX_CONNECTIONS, MAX_OF_ONE, &shared.metrics);
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -30,15 +35,15 @@ pub(crate) async fn run(listener: TcpListener, shared: Arc<Shared>, mut stop: wa
             () = stopped(&mut stop) => return,
         };
         while connections.try_join_next().is_some() {}
-        let Ok((stream, _)) = accepted else {
+        let Ok((stream, peer)) = accepted else {
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
         };
-        let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else { continue };
+        let Some(place) = gate.enter(peer) else { continue };
         let shared = Arc::clone(&shared);
         connections.spawn(async move {
             connection(stream, &shared).await;
-            drop(slot);
+            drop(place);
         });
     }
 }
@@ -51,10 +56,13 @@ async fn connection(stream: TcpStream, shared: &Arc<Shared>) {
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD)
+        .keep_alive(false)
         .max_buf_size(16 * 1024)
         .serve_connection(TokioIo::new(stream), service);
-    if let Err(error) = connection.await {
-        tracing::debug!(%error, "health connection ended");
+    match timeout(LIFE, connection).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "health connection ended"),
+        Err(_) => tracing::debug!("health connection ended: its time is over"),
     }
 }
 

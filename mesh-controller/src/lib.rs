@@ -18,6 +18,7 @@ mod cni;
 mod config;
 mod data_dir;
 mod edges;
+mod gate;
 mod grpc;
 mod health;
 mod home;

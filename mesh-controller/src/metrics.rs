@@ -21,9 +21,10 @@ pub(crate) struct RefusalLabels {
     code: &'static str,
 }
 
-/// Why a connection was refused.
+/// Why a connection was refused, and where.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(crate) struct ReasonLabel {
+pub(crate) struct RefusedLabels {
+    port: &'static str,
     reason: &'static str,
 }
 
@@ -62,7 +63,7 @@ pub(crate) struct Metrics {
     certificates: Family<ResultLabel, Counter>,
     token_reviews: Family<OutcomeLabel, Counter>,
     refusals: Family<RefusalLabels, Counter>,
-    connections_refused: Family<ReasonLabel, Counter>,
+    connections_refused: Family<RefusedLabels, Counter>,
     watches: Family<StateLabel, Gauge>,
     watch_failures: Family<KindLabel, Counter>,
 }
@@ -121,7 +122,7 @@ impl Metrics {
         r.register("refusals", "Calls that were refused, by RPC and gRPC code", self.refusals.clone());
         r.register(
             "connections_refused",
-            "Connections refused at the control port",
+            "Connections refused, by port and reason",
             self.connections_refused.clone(),
         );
         r.register("watches", "Kinds of Kubernetes objects, by how they are followed", self.watches.clone());
@@ -146,8 +147,8 @@ impl Metrics {
     }
 
     /// Counts a refused connection.
-    pub(crate) fn connection_refused(&self, reason: &'static str) {
-        self.connections_refused.get_or_create(&ReasonLabel { reason }).inc();
+    pub(crate) fn connection_refused(&self, port: &'static str, reason: &'static str) {
+        self.connections_refused.get_or_create(&RefusedLabels { port, reason }).inc();
     }
 
     /// How many kinds of objects are in a state.

@@ -1,7 +1,9 @@
 //! `/inject`: a pod gets its proxy before it is there.
 
 use std::{
+    collections::HashMap,
     fs,
+    net::IpAddr,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
@@ -17,10 +19,16 @@ use super::{
     events::Events,
     review::{Request, Verdict},
 };
-use crate::kubernetes::Bundles;
+use crate::{kubernetes::Bundles, limit::Buckets};
 
 /// How long the API server's version is believed: clusters are upgraded under a running controller.
 const VERSION_LIFE: Duration = Duration::from_secs(600);
+/// How long a namespace's trust bundle is believed to be there: the leader puts right what others change.
+const SURE: Duration = Duration::from_secs(10);
+/// Trust bundles that one caller has looked after at once, and in the long run per second: whoever reaches the port may
+/// name any namespace.
+const BUNDLES: u32 = 100;
+const BUNDLES_PER_SECOND: f64 = 10.0;
 /// Largest file of defaults, in bytes.
 const MAX_CONFIG: u64 = 1 << 20;
 
@@ -74,17 +82,49 @@ pub(crate) struct Injector {
     events: Events,
     /// Sees that trust is there before the pod is.
     bundles: Arc<Bundles>,
+    trust: Mutex<Trust>,
     server: Mutex<Option<(Instant, Server)>>,
+}
+
+/// What is known of trust bundles.
+struct Trust {
+    /// Namespaces that have it, and when that was seen.
+    sure: HashMap<String, Instant>,
+    asked: Buckets<IpAddr>,
+}
+
+impl Trust {
+    fn new() -> Self {
+        Self { sure: HashMap::new(), asked: Buckets::new(BUNDLES, BUNDLES_PER_SECOND) }
+    }
+
+    /// Whether to look for a namespace's bundle. Err: this caller has had too many looked for.
+    fn is_doubtful(&mut self, namespace: &str, caller: IpAddr, now: Instant) -> Result<bool, String> {
+        if self.sure.get(namespace).is_some_and(|at| now.saturating_duration_since(*at) < SURE) {
+            return Ok(false);
+        }
+        if self.asked.take(caller.to_canonical(), now) {
+            return Ok(true);
+        }
+        Err(format!("has looked for the trust bundles of too many namespaces for {caller}"))
+    }
+
+    fn found(&mut self, namespace: &str, now: Instant) {
+        self.sure.retain(|_, at| now.saturating_duration_since(*at) < SURE);
+        self.sure.insert(namespace.to_owned(), now);
+    }
 }
 
 impl Injector {
     /// An injector for the cluster of `client`.
     pub(crate) fn new(defaults: Defaults, client: Client, bundles: Arc<Bundles>) -> Self {
-        Self { defaults, events: Events::new(client.clone()), client, bundles, server: Mutex::new(None) }
+        let trust = Mutex::new(Trust::new());
+        let (events, server) = (Events::new(client.clone()), Mutex::new(None));
+        Self { defaults, events, client, bundles, trust, server }
     }
 
-    /// Judges one object.
-    pub(super) async fn judge(&self, request: &Request) -> Verdict {
+    /// Judges one object, for `caller`.
+    pub(super) async fn judge(&self, request: &Request, caller: IpAddr) -> Verdict {
         let (pod, namespace) = (&request.object, request.namespace.as_str());
         let is_pod = pod.get("kind").and_then(Value::as_str) == Some("Pod");
         if !is_pod || request.operation != "CREATE" {
@@ -97,8 +137,8 @@ impl Injector {
         let name = name(namespace, pod);
         match inject(pod, &self.defaults.current(), self.server().await) {
             Outcome::Injected(new) => {
-                if !is_dry && let Err(error) = self.bundles.ensure(namespace).await {
-                    tracing::warn!(pod = name, %error, "not injected");
+                if !is_dry && let Err(error) = self.ensure_trust(namespace, caller).await {
+                    tracing::warn!(pod = name, error, "not injected");
                     return Verdict::not_now(format!(
                         "the pod has no proxy yet: the mesh {error}; it will be tried again"
                     ));
@@ -121,6 +161,16 @@ impl Injector {
                 Verdict::refused(&format!("the mesh cannot put a proxy into pod {name}"), &problems)
             }
         }
+    }
+
+    /// Sees that a namespace has its trust bundle. Err: what the mesh does instead, for whoever waits for the pod.
+    async fn ensure_trust(&self, namespace: &str, caller: IpAddr) -> Result<(), String> {
+        let trust = || self.trust.lock().unwrap_or_else(PoisonError::into_inner);
+        if trust().is_doubtful(namespace, caller, Instant::now())? {
+            self.bundles.ensure(namespace).await.map_err(|error| error.to_string())?;
+            trust().found(namespace, Instant::now());
+        }
+        Ok(())
     }
 
     /// The API server's version; None when it cannot be known at the moment.
@@ -154,4 +204,30 @@ fn name(namespace: &str, pod: &Value) -> String {
         (None, None) => "without a name".to_owned(),
     };
     format!("{namespace}/{name}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bundle_is_looked_for_now_and_then_and_each_caller_has_a_share() {
+        let start = Instant::now();
+        let mut trust = Trust::new();
+        let (one, other) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]));
+        assert_eq!(trust.is_doubtful("shop", one, start), Ok(true));
+        trust.found("shop", start);
+        assert_eq!(trust.is_doubtful("shop", one, start + SURE / 2), Ok(false));
+        assert_eq!(trust.is_doubtful("shop", one, start + SURE), Ok(true));
+
+        let later = start + SURE * 10;
+        trust.found("shop", later);
+        assert_eq!(trust.sure.len(), 1);
+        let asked =
+            (0..BUNDLES * 2).filter(|n| trust.is_doubtful(&format!("ns-{n}"), one, later) == Ok(true));
+        assert_eq!(asked.count(), BUNDLES as usize);
+        assert!(trust.is_doubtful("more", one, later).unwrap_err().contains("10.0.0.1"));
+        assert_eq!(trust.is_doubtful("shop", one, later), Ok(false), "it is known to be there");
+        assert_eq!(trust.is_doubtful("more", other, later), Ok(true), "others are not held up");
+    }
 }

@@ -15,7 +15,14 @@ mod tests;
 mod tls;
 mod validate;
 
-use std::{convert::Infallible, io, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    io,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
@@ -29,7 +36,7 @@ use mesh_core::ports;
 use mesh_k8s::names::CONTROLLER;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, watch},
+    sync::watch,
     task::JoinSet,
     time::timeout,
 };
@@ -44,19 +51,23 @@ use crate::{
     app::stopped,
     ca::Ca,
     config::Config,
+    gate::{Gate, Requests},
     kubernetes::{Bundles, Cluster},
+    metrics::Metrics,
 };
 
-/// Most connections at a time; the API server has few, and many requests on each.
-const MAX_CONNECTIONS: usize = 64;
+/// Most connections at a time.
+const MAX_CONNECTIONS: usize = 256;
+/// Most of these of one address; the API server has few, and many requests on each.
+const MAX_OF_ONE: usize = 16;
 /// Most requests at a time on one connection.
 const MAX_STREAMS: u32 = 64;
 /// Largest request: an object of Kubernetes has at most 1.5 MB, and an update comes with the old one.
 const MAX_BODY: usize = 3 << 20;
 /// Time for TLS to stand.
 const HANDSHAKE: Duration = Duration::from_secs(5);
-/// Time for the head of a request, and life of an idle connection of HTTP/1.
-const HEAD: Duration = Duration::from_secs(60);
+/// Time for the head of a request, and life of a connection that has none.
+const IDLE: Duration = Duration::from_secs(60);
 /// Time for a request's body to arrive.
 const BODY: Duration = Duration::from_secs(5);
 /// Time for an answer: less than the API server waits.
@@ -95,6 +106,8 @@ pub enum WebhookError {
 pub(crate) struct Webhook {
     serving: Serving,
     injector: Injector,
+    gate: Arc<Gate>,
+    idle: Duration,
 }
 
 impl Webhook {
@@ -107,6 +120,7 @@ impl Webhook {
         cluster: &Cluster,
         ca: Arc<Ca>,
         bundles: Arc<Bundles>,
+        metrics: &Metrics,
     ) -> Result<Self, WebhookError> {
         let service = format!("{CONTROLLER}.{}.svc", cluster.namespace);
         let full = format!("{service}.{}", config.cluster_domain);
@@ -118,12 +132,13 @@ impl Webhook {
         };
         let defaults = Defaults::open(config.inject_config.clone(), otherwise)?;
         let serving = Serving::new(ca, vec![service, full])?;
-        Ok(Self::new(serving, Injector::new(defaults, cluster.client.clone(), bundles)))
+        Ok(Self::new(serving, Injector::new(defaults, cluster.client.clone(), bundles), metrics))
     }
 
     /// A webhook that serves with what `serving` has and injects as `injector` says.
-    pub(crate) fn new(serving: Serving, injector: Injector) -> Self {
-        Self { serving, injector }
+    pub(crate) fn new(serving: Serving, injector: Injector, metrics: &Metrics) -> Self {
+        let gate = Gate::new(("webhook", "too_many"), MAX_CONNECTIONS, MAX_OF_ONE, metrics);
+        Self { serving, injector, gate, idle: IDLE }
     }
 
     /// Serves until `stop` turns true.
@@ -131,7 +146,6 @@ impl Webhook {
         let renewing = Arc::clone(&self);
         let mut renewal = JoinSet::new();
         renewal.spawn(async move { renewing.serving.keep_fresh().await });
-        let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         let mut connections = JoinSet::new();
         loop {
             let accepted = tokio::select! {
@@ -139,21 +153,26 @@ impl Webhook {
                 () = stopped(&mut stop) => break,
             };
             while connections.try_join_next().is_some() {}
-            let Ok((stream, _)) = accepted else {
+            let Ok((stream, peer)) = accepted else {
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
             };
-            let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else { continue };
+            let Some(place) = self.gate.enter(peer) else { continue };
             let (webhook, stop) = (Arc::clone(&self), stop.clone());
             connections.spawn(async move {
-                webhook.connection(stream, stop).await;
-                drop(slot);
+                webhook.connection(stream, peer, stop).await;
+                drop(place);
             });
         }
         let _ended = timeout(DRAIN, async { while connections.join_next().await.is_some() {} }).await;
     }
 
-    async fn connection(self: Arc<Self>, stream: TcpStream, mut stop: watch::Receiver<bool>) {
+    async fn connection(
+        self: Arc<Self>,
+        stream: TcpStream,
+        peer: SocketAddr,
+        mut stop: watch::Receiver<bool>,
+    ) {
         let _ = stream.set_nodelay(true);
         let acceptor = TlsAcceptor::from(self.serving.current());
         let stream = match timeout(HANDSHAKE, acceptor.accept(stream)).await {
@@ -161,22 +180,27 @@ impl Webhook {
             Ok(Err(error)) => return tracing::debug!(%error, "webhook: no TLS"),
             Err(_) => return tracing::debug!("webhook: no TLS in time"),
         };
+        let requests = Requests::default();
         let service = service_fn(|request: Request<Incoming>| {
-            let webhook = Arc::clone(&self);
-            async move { Ok::<_, Infallible>(webhook.answer(request).await) }
+            let (webhook, under_way) = (Arc::clone(&self), requests.begin());
+            async move {
+                let answer = webhook.answer(request, peer.ip()).await;
+                drop(under_way);
+                Ok::<_, Infallible>(answer)
+            }
         });
         let mut builder = auto::Builder::new(TokioExecutor::new());
-        builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(32 * 1024);
+        builder.http1().timer(TokioTimer::new()).header_read_timeout(self.idle).max_buf_size(32 * 1024);
         builder
             .http2()
             .timer(TokioTimer::new())
             .max_concurrent_streams(MAX_STREAMS)
-            .keep_alive_interval(HEAD)
+            .keep_alive_interval(self.idle)
             .max_header_list_size(32 * 1024);
         let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
-            () = stopped(&mut stop) => {
+            () = async { tokio::select! { () = requests.idle(self.idle) => {} () = stopped(&mut stop) => {} } } => {
                 connection.as_mut().graceful_shutdown();
                 timeout(DRAIN, connection).await.unwrap_or(Ok(()))
             }
@@ -186,7 +210,7 @@ impl Webhook {
         }
     }
 
-    async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    async fn answer(&self, request: Request<Incoming>, peer: IpAddr) -> Response<Full<Bytes>> {
         let (head, body) = request.into_parts();
         let path = head.uri.path();
         if !matches!(path, "/inject" | "/validate") {
@@ -208,7 +232,7 @@ impl Webhook {
             Err(why) => return refused(StatusCode::BAD_REQUEST, &why),
         };
         let verdict = match path {
-            "/inject" => timeout(ANSWER, self.injector.judge(&request)).await,
+            "/inject" => timeout(ANSWER, self.injector.judge(&request, peer)).await,
             _ => Ok(validate::judge(&request)),
         };
         match verdict {

@@ -1,6 +1,8 @@
 //! The webhook on real sockets, asked as an API server asks.
 
-use std::{net::SocketAddr, path::Path, sync::Mutex, time::Duration};
+mod limits;
+
+use std::{net::Ipv4Addr, path::Path, sync::Mutex};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use hyper::client::conn::{http1, http2};
@@ -9,6 +11,7 @@ use mesh_k8s::inject::{Config, Outcome, Server};
 use mesh_testkit::net::{PATIENCE, eventually};
 use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
 use serde_json::{Value, json};
+use tokio::net::TcpSocket;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::*;
@@ -20,6 +23,7 @@ struct Rig {
     address: SocketAddr,
     ca: Arc<Ca>,
     told: Arc<Mutex<Vec<(String, Value)>>>,
+    metrics: Metrics,
     stop: watch::Sender<bool>,
     _dir: tempfile::TempDir,
 }
@@ -58,6 +62,10 @@ fn client(minor: &'static str, broken: bool, told: Arc<Mutex<Vec<(String, Value)
 
 impl Rig {
     async fn start(minor: &'static str, broken: bool, lifetime: Duration) -> Self {
+        Self::start_with(minor, broken, lifetime, IDLE).await
+    }
+
+    async fn start_with(minor: &'static str, broken: bool, lifetime: Duration, idle: Duration) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let ca = Arc::new(Ca::open(&dir.path().join("ca"), "cluster.local", lifetime).unwrap());
         let told = Arc::<Mutex<Vec<_>>>::default();
@@ -72,12 +80,14 @@ impl Rig {
         let bundles = Arc::new(Bundles::new(&cluster, ca.root_pem()));
         let defaults = Defaults::open(None, Config::default()).unwrap();
         let serving = Serving::new(Arc::clone(&ca), vec![NAME.to_owned()]).unwrap();
-        let webhook = Arc::new(Webhook::new(serving, Injector::new(defaults, client, bundles)));
+        let metrics = Metrics::new();
+        let mut webhook = Webhook::new(serving, Injector::new(defaults, client, bundles), &metrics);
+        webhook.idle = idle;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = watch::Sender::new(false);
-        tokio::spawn(webhook.run(listener, stop.subscribe()));
-        Self { address, ca, told, stop, _dir: dir }
+        tokio::spawn(Arc::new(webhook).run(listener, stop.subscribe()));
+        Self { address, ca, told, metrics, stop, _dir: dir }
     }
 
     async fn recent() -> Self {
@@ -85,6 +95,10 @@ impl Rig {
     }
 
     async fn connect(&self, name: &str, alpn: &[u8]) -> io::Result<TlsStream<TcpStream>> {
+        self.connect_from(Ipv4Addr::LOCALHOST.into(), name, alpn).await
+    }
+
+    async fn connect_from(&self, from: IpAddr, name: &str, alpn: &[u8]) -> io::Result<TlsStream<TcpStream>> {
         let mut roots = RootCertStore::empty();
         roots.add(self.ca.root().clone()).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -95,7 +109,9 @@ impl Rig {
             .with_no_client_auth();
         config.alpn_protocols = vec![alpn.to_vec()];
         let name = ServerName::try_from(name.to_owned()).unwrap();
-        let stream = TcpStream::connect(self.address).await?;
+        let socket = TcpSocket::new_v4()?;
+        socket.bind((from, 0).into())?;
+        let stream = socket.connect(self.address).await?;
         TlsConnector::from(Arc::new(config)).connect(name, stream).await
     }
 
