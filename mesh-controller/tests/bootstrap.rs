@@ -280,13 +280,15 @@ async fn noise_at_the_control_port_is_survived_and_counted() {
     assert!(client.get("https://x/", "x").await.is_err());
 
     mesh.enroll("shop/catalog-1", "shop/catalog").await;
-    let health = tokio::net::TcpStream::connect(mesh.addresses().health).await.unwrap();
-    let mut health = mesh_testkit::client::Connection::http1(health).await;
-    let metrics = health.get("/metrics", "x").await.unwrap();
+    let health = async |path: &str| {
+        let stream = tokio::net::TcpStream::connect(mesh.addresses().health).await.unwrap();
+        mesh_testkit::client::Connection::http1(stream).await.get(path, "x").await.unwrap()
+    };
+    let metrics = health("/metrics").await;
     let metrics = String::from_utf8(metrics.into_body().to_vec()).unwrap();
     for wanted in [
-        "mesh_controller_connections_refused_total{reason=\"handshake\"} 5",
-        "mesh_controller_connections_refused_total{reason=\"alpn\"} 1",
+        "mesh_controller_connections_refused_total{port=\"control\",reason=\"handshake\"} 5",
+        "mesh_controller_connections_refused_total{port=\"control\",reason=\"alpn\"} 1",
         "mesh_controller_certificates_total{result=\"issued\"} 1",
         "mesh_controller_objects ",
         "mesh_controller_root_not_after_seconds ",
@@ -294,7 +296,7 @@ async fn noise_at_the_control_port_is_survived_and_counted() {
         assert!(metrics.contains(wanted), "{wanted} is not in\n{metrics}");
     }
     for (path, status) in [("/live", 200), ("/ready", 200), ("/x", 404)] {
-        assert_eq!(health.get(path, "x").await.unwrap().status(), status);
+        assert_eq!(health(path).await.status(), status);
     }
 }
 

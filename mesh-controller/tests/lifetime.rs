@@ -14,7 +14,11 @@ use common::{Mesh, SHOP, Stream, catalog, config};
 use mesh_controller::Controller;
 use mesh_proto::discovery::v1::{WatchResponse, resource::Body};
 use mesh_testkit::tls;
-use tokio::io::AsyncReadExt;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+use tokio_rustls::client::TlsStream;
 use tonic::Code;
 
 #[tokio::test]
@@ -73,6 +77,45 @@ async fn a_connection_that_says_nothing_is_closed() {
 }
 
 #[tokio::test]
+async fn whoever_holds_health_connections_does_not_fail_the_probes_of_others() {
+    let mesh = Mesh::start(&[("shop.yaml", SHOP)]).await;
+    let address = mesh.addresses().health;
+    let mut held = Vec::new();
+    for _ in 0..300 {
+        let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        // It asks, and would ask again.
+        let _ = stream.write_all(b"GET /live HTTP/1.1\r\nhost: x\r\n").await;
+        held.push(stream);
+    }
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind((mesh_testkit::net::fresh_ip(), 0).into()).unwrap();
+    let mut probe = socket.connect(address).await.unwrap();
+    probe.write_all(b"GET /live HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    // To its end: a connection serves one request.
+    probe.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer:?}");
+}
+
+/// Begins to ask for a certificate, and never ends.
+async fn half_asked(mut stream: TlsStream<TcpStream>) -> TlsStream<TcpStream> {
+    let mut block = vec![0x83, 0x87];
+    let literal = |block: &mut Vec<u8>, name: &[u8], value: &str| {
+        block.extend_from_slice(name);
+        block.push(u8::try_from(value.len()).unwrap());
+        block.extend_from_slice(value.as_bytes());
+    };
+    literal(&mut block, &[0x04], "/mesh.identity.v1.Identity/Certify");
+    literal(&mut block, &[0x01], "mesh");
+    literal(&mut block, &[0x0f, 0x10], "application/grpc");
+    let mut sent = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
+    sent.extend([0, 0, u8::try_from(block.len()).unwrap(), 0x01, 0x04, 0, 0, 0, 1]);
+    sent.extend(block);
+    stream.write_all(&sent).await.unwrap();
+    stream
+}
+
+#[tokio::test]
 async fn strangers_neither_stay_nor_lock_proxies_out() {
     let mesh = Mesh::start(&[("shop.yaml", SHOP)]).await;
     let svid = mesh.enroll("shop/web-1", "shop/web").await;
@@ -86,8 +129,8 @@ async fn strangers_neither_stay_nor_lock_proxies_out() {
         let ended = tokio::time::timeout(Duration::from_secs(20), connection.read_to_end(&mut said)).await;
         ended.expect("the connection stays open").ok();
     }
-    let mut strangers = Vec::new();
-    for _ in 0..256 {
+    let mut strangers = vec![half_asked(stranger().await).await];
+    for _ in 0..255 {
         strangers.push(stranger().await);
     }
     let filled = begin.elapsed();

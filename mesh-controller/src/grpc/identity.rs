@@ -1,31 +1,38 @@
 //! `identity.v1`: a proof and a certificate request for a short-lived certificate.
 
 use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    net::IpAddr,
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed},
     time::{Instant, SystemTime},
 };
 
-use mesh_core::{identity::SpiffeId, name::WorkloadRef};
+use mesh_core::name::WorkloadRef;
 use mesh_proto::identity::v1::{CertifyRequest, CertifyResponse, identity_server::Identity};
 use tonic::{Request, Response, Status};
 
 use super::{Shared, peer::Peer, proofs::Proven, workload_of};
 use crate::{
     ca::{CsrError, renew_after},
-    limit::Bucket,
+    limit::{Buckets, Rarely},
 };
 
-/// Certificates that one identity gets at once: that many workloads of one service account may start together.
-const BURST: u32 = 100;
-/// Certificates that one identity gets per second in the long run.
-const PER_SECOND: f64 = 2.0;
+/// Certificates that one identity gets at once, and in the long run per second: that many workloads of one service
+/// account may start together.
+const OF_IDENTITY: (u32, f64) = (100, 2.0);
+/// The same for one pod, where it is known: it needs one now and then, and another when its proxy starts again.
+const OF_POD: (u32, f64) = (10, 0.5);
+/// Requests of one address whose proof is looked at, where that asks others: at once, and in the long run per second. A
+/// node's pods may have one address.
+const OF_ADDRESS: (u32, f64) = (120, 4.0);
 
 /// The service.
 pub(super) struct IdentityService {
     shared: Arc<Shared>,
-    /// One bucket per proven identity: as many as there are service accounts, at most.
-    issued: Mutex<HashMap<SpiffeId, Bucket>>,
+    /// By address; None: to look at a proof costs nothing.
+    asked: Option<Mutex<Buckets<IpAddr>>>,
+    /// By identity, or pod.
+    issued: Mutex<Buckets<String>>,
+    told: Rarely,
 }
 
 #[tonic::async_trait]
@@ -33,6 +40,8 @@ impl Identity for IdentityService {
     async fn certify(&self, request: Request<CertifyRequest>) -> Result<Response<CertifyResponse>, Status> {
         let peer = request.extensions().get::<Peer>().cloned();
         let peer = peer.ok_or_else(|| Status::internal("the connection's peer is not known"))?;
+        peer.asked.store(true, Relaxed);
+        self.check_address(&peer)?;
         let request = request.into_inner();
         let named = request.workload.as_ref().map(|w| format!("{:.253}/{:.253}", w.namespace, w.name));
         let named = named.unwrap_or_default();
@@ -55,7 +64,27 @@ impl Identity for IdentityService {
 
 impl IdentityService {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, issued: Mutex::default() }
+        let is_per_pod = shared.proofs.are_of_pods();
+        let asked = is_per_pod.then(|| Mutex::new(Buckets::new(OF_ADDRESS.0, OF_ADDRESS.1)));
+        let (burst, per_second) = if is_per_pod { OF_POD } else { OF_IDENTITY };
+        let issued = Mutex::new(Buckets::new(burst, per_second));
+        Self { shared, asked, issued, told: Rarely::default() }
+    }
+
+    /// Before anybody is asked about a proof: strangers must not keep the API server busy, nor fill the audit log.
+    fn check_address(&self, peer: &Peer) -> Result<(), Status> {
+        let Some(asked) = &self.asked else { return Ok(()) };
+        let address = peer.address.ip().to_canonical();
+        if asked.lock().unwrap_or_else(PoisonError::into_inner).take(address, Instant::now()) {
+            return Ok(());
+        }
+        self.shared.metrics.certificate("refused");
+        if self.told.is_due() {
+            tracing::warn!(target: "audit", %address, "certificates refused: it asks too often");
+        }
+        Err(Status::resource_exhausted(format!(
+            "{address} has asked for too many certificates: wait, and see why it asks so often"
+        )))
     }
 
     /// Proof first: whoever has none learns nothing about workloads.
@@ -63,8 +92,8 @@ impl IdentityService {
         let workload = workload_of(request.workload.as_ref())?;
         let proven = self.shared.proofs.prove(request.proof, peer, &self.shared.trust_domain).await?;
         self.check_workload(&workload, &proven)?;
-        let proven = proven.identity;
         self.check_rate(&proven)?;
+        let proven = proven.identity;
         let leaf = self.shared.ca.certify(&proven, &request.csr_der).map_err(|error| match error {
             CsrError::CaRights | CsrError::OtherName { .. } => Status::permission_denied(error.to_string()),
             CsrError::Issue(_) => Status::internal(error.to_string()),
@@ -106,15 +135,17 @@ impl IdentityService {
         Ok(())
     }
 
-    fn check_rate(&self, proven: &SpiffeId) -> Result<(), Status> {
-        let now = Instant::now();
+    fn check_rate(&self, proven: &Proven) -> Result<(), Status> {
+        let who = match &proven.pod {
+            Some(pod) => format!("pod {}/{} {}", pod.namespace, pod.name, pod.uid),
+            None => proven.identity.as_str().to_owned(),
+        };
         let mut issued = self.issued.lock().unwrap_or_else(PoisonError::into_inner);
-        let bucket = issued.entry(proven.clone()).or_insert_with(|| Bucket::new(BURST, PER_SECOND, now));
-        if bucket.take(now) {
+        if issued.take(who.clone(), Instant::now()) {
             return Ok(());
         }
         Err(Status::resource_exhausted(format!(
-            "{proven} has asked for too many certificates: wait, and see why its proxies ask so often"
+            "{who} has asked for too many certificates: wait, and see why its proxies ask so often"
         )))
     }
 }

@@ -9,6 +9,8 @@ mod peer;
 mod proofs;
 mod serve;
 mod telemetry;
+#[cfg(test)]
+mod tests;
 mod tls;
 
 use std::{

@@ -1,6 +1,9 @@
 //! Who calls: the identity in a client certificate, and what it may call.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, atomic::AtomicBool},
+};
 
 use mesh_core::identity::{SpiffeId, TrustDomain};
 use rustls::pki_types::CertificateDer;
@@ -14,6 +17,8 @@ pub(crate) struct Peer {
     pub(crate) address: SocketAddr,
     /// Its verified identity; None: it has no certificate.
     pub(crate) identity: Option<Arc<PeerIdentity>>,
+    /// True since it has asked for a certificate, in full.
+    pub(crate) asked: Arc<AtomicBool>,
 }
 
 /// A verified identity.

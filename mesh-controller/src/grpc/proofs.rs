@@ -46,6 +46,14 @@ impl Proofs {
         }
     }
 
+    /// True where each caller is a pod, with an address of its own, and proves that.
+    pub(super) fn are_of_pods(&self) -> bool {
+        match self {
+            Self::Own(_) => false,
+            Self::Kubernetes(_) => true,
+        }
+    }
+
     /// Whose a proof is.
     pub(super) async fn prove(
         &self,

@@ -2,6 +2,7 @@
 
 use std::{
     convert::Infallible,
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -17,7 +18,7 @@ use mesh_proto::{
 };
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, watch},
+    sync::watch,
     task::JoinSet,
     time::timeout,
 };
@@ -34,12 +35,23 @@ use super::{
     telemetry::TelemetryService,
     tls::{Tls, TlsError},
 };
-use crate::{app::stopped, ca::unix};
+use crate::{
+    app::stopped,
+    ca::unix,
+    gate::{Gate, Place},
+    metrics::Metrics,
+};
 
+/// What metrics call the port.
+const PORT: &str = "control";
 /// Most connections at a time.
 const MAX_CONNECTIONS: usize = 8192;
 /// Most of these without client certificate: they must not take the place of proxies.
 const MAX_STRANGERS: usize = 256;
+/// Most of these of one address in a cluster, where each pod has its own: others must come to their certificates, too.
+const STRANGERS_OF_ONE: usize = 8;
+/// Most connections of one address whose TLS does not stand yet.
+const HANDSHAKES_OF_ONE: usize = 32;
 /// Most calls at a time on one connection.
 const MAX_STREAMS: u32 = 32;
 /// Time for a TLS handshake.
@@ -62,7 +74,30 @@ pub(crate) struct Server {
     identity: IdentityServer<IdentityService>,
     discovery: DiscoveryServer<DiscoveryService>,
     telemetry: TelemetryService,
-    strangers: Arc<Semaphore>,
+    gates: Gates,
+}
+
+/// Who may have how many connections.
+struct Gates {
+    all: Arc<Gate>,
+    /// Those whose TLS does not stand yet.
+    handshakes: Arc<Gate>,
+    /// Those without client certificate.
+    strangers: Arc<Gate>,
+}
+
+impl Gates {
+    /// `has_addresses`: each caller has an address of its own, as pods do. Many on one machine have the same.
+    fn new(has_addresses: bool, metrics: &Metrics) -> Self {
+        let gate = |reason, most: usize, most_of_one: usize| {
+            Gate::new((PORT, reason), most, if has_addresses { most_of_one } else { most }, metrics)
+        };
+        Self {
+            all: gate("too_many", MAX_CONNECTIONS, MAX_CONNECTIONS),
+            handshakes: gate("too_many_handshakes", MAX_CONNECTIONS, HANDSHAKES_OF_ONE),
+            strangers: gate("too_many_without_certificate", MAX_STRANGERS, STRANGERS_OF_ONE),
+        }
+    }
 }
 
 impl Server {
@@ -75,17 +110,16 @@ impl Server {
         let telemetry = TelemetryService::new(Arc::clone(&shared));
         Ok(Self {
             tls: Tls::new(Arc::clone(&shared.ca), &shared.trust_domain)?,
+            gates: Gates::new(shared.proofs.are_of_pods(), &shared.metrics),
             shared,
             identity: IdentityServer::new(identity).max_decoding_message_size(IDENTITY_BYTES),
             discovery: DiscoveryServer::new(discovery).max_decoding_message_size(STREAM_BYTES),
             telemetry,
-            strangers: Arc::new(Semaphore::new(MAX_STRANGERS)),
         })
     }
 
     /// Serves until `stop` turns true and connections have ended, or their time is over.
     pub(crate) async fn run(self: Arc<Self>, listener: TcpListener, mut stop: watch::Receiver<bool>) {
-        let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         let mut connections = JoinSet::new();
         let renewal = tokio::spawn({
             let server = Arc::clone(&self);
@@ -105,16 +139,14 @@ impl Server {
                     continue;
                 }
             };
-            let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
-                self.shared.metrics.connection_refused("too_many");
-                continue;
-            };
+            let Some(place) = self.gates.all.enter(address) else { continue };
+            let Some(handshake) = self.gates.handshakes.enter(address) else { continue };
             let (server, stop) = (Arc::clone(&self), stop.clone());
             connections.spawn(async move {
                 server.shared.metrics.connections.inc();
-                server.connection(stream, address, stop).await;
+                server.connection(stream, (address, handshake), stop).await;
                 server.shared.metrics.connections.dec();
-                drop(slot);
+                drop(place);
             });
         }
         renewal.abort();
@@ -124,36 +156,36 @@ impl Server {
     async fn connection(
         self: &Arc<Self>,
         stream: TcpStream,
-        address: std::net::SocketAddr,
+        (address, under_way): (SocketAddr, Place),
         mut stop: watch::Receiver<bool>,
     ) {
         let _ = stream.set_nodelay(true);
+        let refused = |reason| self.shared.metrics.connection_refused(PORT, reason);
         let handshake = TlsAcceptor::from(self.tls.current()).accept(stream);
         let stream = match timeout(HANDSHAKE, handshake).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => {
                 tracing::debug!(%address, %error, "TLS handshake failed");
-                return self.shared.metrics.connection_refused("handshake");
+                return refused("handshake");
             }
-            Err(_) => return self.shared.metrics.connection_refused("handshake_timeout"),
+            Err(_) => return refused("handshake_timeout"),
         };
+        drop(under_way);
         let peer = match self.peer(&stream, address) {
             Ok(peer) => peer,
-            Err(reason) => return self.shared.metrics.connection_refused(reason),
+            Err(reason) => return refused(reason),
         };
         let is_stranger = peer.identity.is_none();
         // Held for as long as the connection lives.
-        let _stranger = match is_stranger.then(|| Arc::clone(&self.strangers).try_acquire_owned()) {
-            Some(Err(_)) => return self.shared.metrics.connection_refused("too_many_without_certificate"),
-            other => other,
+        let _stranger = match is_stranger.then(|| self.gates.strangers.enter(address)) {
+            Some(None) => return,
+            Some(Some(place)) => Some(place),
+            None => None,
         };
-        let asked = Arc::new(AtomicBool::new(false));
+        let asked = Arc::clone(&peer.asked);
         let life = if is_stranger { ANONYMOUS } else { Duration::from_secs(u64::from(u32::MAX)) };
-        let (server, has_asked) = (Arc::clone(self), Arc::clone(&asked));
+        let server = Arc::clone(self);
         let service = service_fn(move |request: Request<Incoming>| {
-            if Rpc::of(request.uri().path()) == Rpc::Certify {
-                has_asked.store(true, Relaxed);
-            }
             let (server, peer) = (Arc::clone(&server), peer.clone());
             async move { Ok::<_, Infallible>(server.answer(peer, request).await) }
         });
@@ -161,7 +193,7 @@ impl Server {
         let mut connection = std::pin::pin!(connection);
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
-            () = silence(is_stranger, &asked) => return self.shared.metrics.connection_refused("silent"),
+            () = silence(is_stranger, &asked) => return refused("silent"),
             () = tokio::time::sleep(life) => {
                 connection.as_mut().graceful_shutdown();
                 timeout(UNARY, connection).await.unwrap_or(Ok(()))
@@ -176,11 +208,7 @@ impl Server {
         }
     }
 
-    fn peer(
-        &self,
-        stream: &TlsStream<TcpStream>,
-        address: std::net::SocketAddr,
-    ) -> Result<Peer, &'static str> {
+    fn peer(&self, stream: &TlsStream<TcpStream>, address: SocketAddr) -> Result<Peer, &'static str> {
         let (_, session) = stream.get_ref();
         if session.alpn_protocol() != Some(b"h2") {
             return Err("alpn");
@@ -192,7 +220,7 @@ impl Server {
                 Some(Arc::new(identity))
             }
         };
-        Ok(Peer { address, identity })
+        Ok(Peer { address, identity, asked: Arc::default() })
     }
 
     async fn answer(&self, peer: Peer, mut request: Request<Incoming>) -> Answer {
