@@ -1,7 +1,10 @@
 //! The only place that knows every part: starts them in order, and stops them.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     net::SocketAddr,
     path::Path,
     sync::Arc,
@@ -10,7 +13,12 @@ use std::{
 
 use mesh_core::config::TrustBundle;
 use mesh_k8s::{Problem, Settings};
-use tokio::{net::TcpListener, sync::watch, task::JoinSet, time::timeout};
+use tokio::{
+    net::TcpListener,
+    sync::watch,
+    task::{Id, JoinSet},
+    time::{sleep, timeout},
+};
 
 use crate::{
     ca::{Ca, CaError},
@@ -30,6 +38,9 @@ use crate::{
 
 /// How often what is stale is forgotten.
 const TIDY_UP: Duration = Duration::from_secs(30);
+/// How long a controller in a cluster serves on when it is to stop: until then the API server and proxies may still be
+/// led to it.
+const LINGER: Duration = Duration::from_secs(5);
 /// Time that all parts get to stop.
 const STOP: Duration = Duration::from_secs(5);
 
@@ -83,10 +94,41 @@ pub struct Addresses {
 /// A running controller. Dropping it stops it at once; [`Controller::shutdown`] stops it cleanly.
 pub struct Controller {
     addresses: Addresses,
+    /// True: it is to stop soon, and says so to those who choose whom to ask.
+    leaving: watch::Sender<bool>,
+    linger: Duration,
     stop: watch::Sender<bool>,
-    servers: JoinSet<()>,
-    workers: JoinSet<()>,
+    servers: Parts,
+    workers: Parts,
     data_dir: DataDir,
+}
+
+/// Tasks that go on until they are stopped. Aborted when dropped.
+#[derive(Default)]
+struct Parts {
+    tasks: JoinSet<()>,
+    names: HashMap<Id, &'static str>,
+}
+
+impl Parts {
+    fn spawn(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        let id = self.tasks.spawn(task).id();
+        self.names.insert(id, name);
+    }
+
+    /// Waits until one has ended, and names it.
+    async fn ended(&mut self) -> &'static str {
+        let id = match self.tasks.join_next_with_id().await {
+            Some(Ok((id, ()))) => id,
+            Some(Err(error)) => error.id(),
+            None => return std::future::pending().await,
+        };
+        self.names.get(&id).copied().unwrap_or_default()
+    }
+
+    async fn all_ended(&mut self) {
+        while self.tasks.join_next().await.is_some() {}
+    }
 }
 
 impl Controller {
@@ -132,7 +174,7 @@ impl Controller {
             started: Instant::now(),
             source: config.source.to_string(),
         });
-        let stop = watch::Sender::new(false);
+        let (leaving, stop) = (watch::Sender::new(false), watch::Sender::new(false));
         let server = Arc::new(Server::new(Arc::clone(&shared), stop.subscribe())?);
 
         let (control, control_address) = listen("listen", config.listen).await?;
@@ -141,28 +183,31 @@ impl Controller {
         let webhook = webhook(&config, cluster.as_deref(), &shared).await?;
         let addresses = Addresses { control: control_address, view: view_address, health: health_address };
 
-        let mut servers = JoinSet::new();
-        servers.spawn(server.run(control, stop.subscribe()));
-        servers.spawn(view::run(view, Arc::clone(&shared), view_token, stop.subscribe()));
-        servers.spawn(health::run(health, Arc::clone(&shared), stop.subscribe()));
+        let linger = if cluster.is_some() { LINGER } else { Duration::ZERO };
+        let mut servers = Parts::default();
+        servers.spawn("the control port", server.run(control, stop.subscribe()));
+        servers.spawn("the view API", view::run(view, Arc::clone(&shared), view_token, stop.subscribe()));
+        let signals = health::Signals { leaving: leaving.subscribe(), stop: stop.subscribe() };
+        servers.spawn("the health port", health::run(health, Arc::clone(&shared), signals));
         if let Some((webhook, listener)) = webhook {
-            servers.spawn(webhook.run(listener, stop.subscribe()));
+            servers.spawn("the webhook", webhook.run(listener, stop.subscribe()));
         }
         if let (Some(cluster), Some(bundles)) = (cluster, bundles) {
-            let (shared, stop) = (Arc::clone(&shared), stop.subscribe());
-            servers.spawn(async move { lead(&shared, cluster, bundles, stop).await });
+            // The lead is handed over before anything else ends.
+            let (shared, leaving) = (Arc::clone(&shared), leaving.subscribe());
+            servers.spawn("the election", async move { lead(&shared, cluster, bundles, leaving).await });
         }
-        let mut workers = JoinSet::new();
+        let mut workers = Parts::default();
         let apply = Arc::clone(&shared);
-        workers.spawn(source.run(move |outcome| apply.apply(outcome)));
-        workers.spawn(tidy_up(Arc::clone(&shared)));
+        workers.spawn("the source", source.run(move |outcome| apply.apply(outcome)));
+        workers.spawn("the tidying up", tidy_up(Arc::clone(&shared)));
         let ca = Arc::clone(&shared.ca);
-        workers.spawn(async move { ca.keep_fresh().await });
+        workers.spawn("the authority", async move { ca.keep_fresh().await });
 
         write_status(&data_dir, &shared, addresses)?;
         tracing::info!(control = %addresses.control, view = %addresses.view, health = %addresses.health,
             root_sha256 = shared.ca.root_sha256(), source = shared.source, "controller ready");
-        Ok(Self { addresses, stop, servers, workers, data_dir })
+        Ok(Self { addresses, leaving, linger, stop, servers, workers, data_dir })
     }
 
     /// Where it listens.
@@ -171,11 +216,23 @@ impl Controller {
         self.addresses
     }
 
-    /// Tells proxies to reconnect elsewhere, closes listeners, and removes what says that it runs.
+    /// Waits until a part of it has ended by itself, which none should, and names it: a controller that lacks one is to
+    /// be replaced.
+    pub async fn broken(&mut self) -> &'static str {
+        tokio::select! {
+            name = self.servers.ended() => name,
+            name = self.workers.ended() => name,
+        }
+    }
+
+    /// In a cluster, first says that it is not ready any more and serves on for a moment. Then it tells proxies to reconnect
+    /// elsewhere, closes listeners, and removes what says that it runs.
     pub async fn shutdown(mut self) {
-        self.workers.abort_all();
+        self.leaving.send_replace(true);
+        sleep(self.linger).await;
+        self.workers.tasks.abort_all();
         self.stop.send_replace(true);
-        let ended = timeout(STOP, async { while self.servers.join_next().await.is_some() {} }).await;
+        let ended = timeout(STOP, self.servers.all_ended()).await;
         if ended.is_err() {
             tracing::warn!("some connections did not end in time");
         }
@@ -236,7 +293,7 @@ fn report(problems: &[Problem], before: &[Problem]) {
 
 async fn tidy_up(shared: Arc<Shared>) {
     loop {
-        tokio::time::sleep(TIDY_UP).await;
+        sleep(TIDY_UP).await;
         shared.edges.expire(Instant::now());
     }
 }

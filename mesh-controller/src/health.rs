@@ -25,14 +25,22 @@ const HEAD: Duration = Duration::from_secs(10);
 /// Life of a connection, which serves one request.
 const LIFE: Duration = Duration::from_secs(30);
 
-/// Serves until `stop` turns true. It is started when all else stands, so to answer is to be ready.
-pub(crate) async fn run(listener: TcpListener, shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
+/// What is to come of it.
+pub(crate) struct Signals {
+    /// True: nobody new is to be led here.
+    pub(crate) leaving: watch::Receiver<bool>,
+    /// True: it ends.
+    pub(crate) stop: watch::Receiver<bool>,
+}
+
+/// Serves until it is to stop. It is started when all else stands, so to answer is to be ready.
+pub(crate) async fn run(listener: TcpListener, shared: Arc<Shared>, mut signals: Signals) {
     let gate = Gate::new(("health", "too_many"), MAX_CONNECTIONS, MAX_OF_ONE, &shared.metrics);
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = stopped(&mut stop) => return,
+            () = stopped(&mut signals.stop) => return,
         };
         while connections.try_join_next().is_some() {}
         let Ok((stream, peer)) = accepted else {
@@ -40,17 +48,17 @@ pub(crate) async fn run(listener: TcpListener, shared: Arc<Shared>, mut stop: wa
             continue;
         };
         let Some(place) = gate.enter(peer) else { continue };
-        let shared = Arc::clone(&shared);
+        let (shared, leaving) = (Arc::clone(&shared), signals.leaving.clone());
         connections.spawn(async move {
-            connection(stream, &shared).await;
+            connection(stream, &shared, &leaving).await;
             drop(place);
         });
     }
 }
 
-async fn connection(stream: TcpStream, shared: &Arc<Shared>) {
+async fn connection(stream: TcpStream, shared: &Shared, leaving: &watch::Receiver<bool>) {
     let service = service_fn(|request: Request<Incoming>| {
-        let answer = answer(request.method(), request.uri().path(), shared);
+        let answer = answer(request.method(), request.uri().path(), shared, *leaving.borrow());
         async move { Ok::<_, Infallible>(answer) }
     });
     let connection = http1::Builder::new()
@@ -66,12 +74,13 @@ async fn connection(stream: TcpStream, shared: &Arc<Shared>) {
     }
 }
 
-fn answer(method: &Method, path: &str, shared: &Shared) -> Response<Full<Bytes>> {
+fn answer(method: &Method, path: &str, shared: &Shared, is_leaving: bool) -> Response<Full<Bytes>> {
     if method != Method::GET {
         return text(StatusCode::METHOD_NOT_ALLOWED, "only GET is served here\n".into());
     }
     match path {
         "/live" => text(StatusCode::OK, "live\n".into()),
+        "/ready" if is_leaving => text(StatusCode::SERVICE_UNAVAILABLE, "leaving\n".into()),
         "/ready" => text(StatusCode::OK, "ready\n".into()),
         "/metrics" => {
             shared.measure();

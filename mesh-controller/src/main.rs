@@ -2,7 +2,7 @@
 
 use std::io::IsTerminal as _;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::Parser;
 use mesh_controller::{Cli, Command, Controller, RunArgs};
 use tokio::signal::unix::{SignalKind, signal};
@@ -37,10 +37,19 @@ fn main() -> anyhow::Result<()> {
 
 async fn run(args: RunArgs) -> anyhow::Result<()> {
     let stop = stopped()?;
-    let controller = Controller::start(args.config(|name| std::env::var(name).ok())).await?;
-    stop.await;
+    let mut controller = Controller::start(args.config(|name| std::env::var(name).ok())).await?;
+    let broken = tokio::select! {
+        () = stop => None,
+        part = controller.broken() => Some(part),
+    };
+    if let Some(part) = broken {
+        tracing::error!(part, "ended by itself: stopping, so that another controller takes over");
+    }
     controller.shutdown().await;
-    Ok(())
+    match broken {
+        None => Ok(()),
+        Some(part) => bail!("{part} ended by itself: see what the log says before that, and report it"),
+    }
 }
 
 /// Waits for the signal that ends it.

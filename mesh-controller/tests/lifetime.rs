@@ -70,7 +70,7 @@ async fn reported(mesh: &Mesh, svid: &mesh_testkit::ca::Svid) -> Result<(), toni
 #[tokio::test]
 async fn a_connection_that_says_nothing_is_closed() {
     let mesh = Mesh::start(&[("shop.yaml", SHOP)]).await;
-    let mut stream = tokio::net::TcpStream::connect(mesh.addresses().control).await.unwrap();
+    let mut stream = TcpStream::connect(mesh.addresses().control).await.unwrap();
     let mut byte = [0];
     let closed = tokio::time::timeout(Duration::from_secs(8), stream.read(&mut byte)).await.unwrap();
     assert!(matches!(closed, Ok(0) | Err(_)), "{closed:?}");
@@ -82,7 +82,7 @@ async fn whoever_holds_health_connections_does_not_fail_the_probes_of_others() {
     let address = mesh.addresses().health;
     let mut held = Vec::new();
     for _ in 0..300 {
-        let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        let mut stream = TcpStream::connect(address).await.unwrap();
         // It asks, and would ask again.
         let _ = stream.write_all(b"GET /live HTTP/1.1\r\nhost: x\r\n").await;
         held.push(stream);

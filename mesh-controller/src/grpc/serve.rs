@@ -121,7 +121,7 @@ impl Server {
     /// Serves until `stop` turns true and connections have ended, or their time is over.
     pub(crate) async fn run(self: Arc<Self>, listener: TcpListener, mut stop: watch::Receiver<bool>) {
         let mut connections = JoinSet::new();
-        let renewal = tokio::spawn({
+        let mut renewal = tokio::spawn({
             let server = Arc::clone(&self);
             async move { server.tls.keep_fresh().await }
         });
@@ -129,6 +129,11 @@ impl Server {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
                 () = stopped(&mut stop) => break,
+                // Without it the certificate expires. That this ends is noticed.
+                ended = &mut renewal => {
+                    tracing::error!(?ended, "the controller's certificate is not renewed any more");
+                    break;
+                }
             };
             while connections.try_join_next().is_some() {}
             let (stream, address) = match accepted {

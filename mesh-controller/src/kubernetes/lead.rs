@@ -47,6 +47,10 @@ pub(crate) async fn run(
             },
             () = stopped(&mut stop) => break,
         }
+        if let Some(ended) = working.as_mut().and_then(JoinSet::try_join_next) {
+            tracing::error!(?ended, "a part of the leader's work ended by itself; it begins anew");
+            working = None;
+        }
         match (lock.is_leader(), working.is_some()) {
             (true, false) => {
                 tracing::info!(replica = cluster.replica, "leading");

@@ -73,6 +73,10 @@ pub enum SourceError {
     },
 }
 
+/// A part of the source ended, which none does by itself. Says how.
+#[derive(Debug)]
+struct Ended(String);
+
 /// Where changes come from.
 enum Feed {
     Directory(Directory),
@@ -122,16 +126,22 @@ impl Source {
         (Self { state, hosts }, outcome)
     }
 
-    /// Hands on every change, until it is dropped.
+    /// Hands on every change, until it is dropped, or a part of it ends by itself.
     pub(crate) async fn run(mut self, apply: impl Fn(Outcome) + Send + Sync + 'static) {
         let apply = Arc::new(apply);
         let (found, mut addresses) = channel(Resolved::new());
         // Ends when this is dropped, for then nobody wants its answers.
         tokio::spawn(resolve::run(self.hosts.subscribe(), found));
         loop {
-            tokio::select! {
-                () = self.state.feed.changed() => {}
-                Ok(()) = addresses.changed() => {}
+            let changed = tokio::select! {
+                changed = self.state.feed.changed() => changed,
+                changed = addresses.changed() => {
+                    changed.map_err(|_| Ended("hosts outside are looked up no more".to_owned()))
+                }
+            };
+            if let Err(Ended(how)) = changed {
+                tracing::error!(how, "the source is not followed any more; configuration stays as it is");
+                return;
             }
             let resolved = addresses.borrow_and_update().clone();
             let hosts = self.hosts.clone();
@@ -161,9 +171,12 @@ impl Source {
 
 impl Feed {
     /// Waits until it is worth reading; what was heard when this is dropped is not lost, if all is read then.
-    async fn changed(&mut self) {
+    async fn changed(&mut self) -> Result<(), Ended> {
         match self {
-            Self::Directory(directory) => directory.changed().await,
+            Self::Directory(directory) => {
+                directory.changed().await;
+                Ok(())
+            }
             Self::Kubernetes(kubernetes) => kubernetes.changed().await,
         }
     }

@@ -151,6 +151,11 @@ impl Webhook {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
                 () = stopped(&mut stop) => break,
+                // Without it the certificate expires. That this ends is noticed.
+                ended = renewal.join_next() => {
+                    tracing::error!(?ended, "the webhook's certificate is not renewed any more");
+                    break;
+                }
             };
             while connections.try_join_next().is_some() {}
             let Ok((stream, peer)) = accepted else {

@@ -22,7 +22,7 @@ use self::{
     inbox::{Inbox, Standing},
     kinds::KINDS,
 };
-use super::{File, SourceError, gather};
+use super::{Ended, File, SourceError, gather};
 use crate::{
     kubernetes::{Cluster, Noted},
     metrics::Metrics,
@@ -36,7 +36,7 @@ pub(super) struct Kubernetes {
     inbox: Arc<Inbox>,
     events: mpsc::Receiver<()>,
     /// Aborted when dropped.
-    _tasks: JoinSet<()>,
+    tasks: JoinSet<()>,
 }
 
 impl Kubernetes {
@@ -66,7 +66,7 @@ impl Kubernetes {
             KINDS.iter().all(|k| matches!(all.get(k.kind), Some(Standing::Followed | Standing::Absent)))
         };
         if timeout(wait, standing.wait_for(is_known)).await.is_ok() {
-            return Ok(Self { inbox, events, _tasks: tasks });
+            return Ok(Self { inbox, events, tasks });
         }
         let all = standing.borrow().clone();
         let unknown = KINDS.iter().find_map(|k| match all.get(k.kind) {
@@ -78,13 +78,14 @@ impl Kubernetes {
         Err(SourceError::NoAnswer { url, kind, wait, why })
     }
 
-    /// Waits until something has changed.
-    pub(super) async fn changed(&mut self) {
-        if self.events.recv().await.is_some() {
-            gather(&mut self.events).await;
-        } else {
-            // All tasks have ended, which they never do by themselves.
-            std::future::pending::<()>().await;
+    /// Waits until something has changed. Err: a kind is not followed any more.
+    pub(super) async fn changed(&mut self) -> Result<(), Ended> {
+        tokio::select! {
+            Some(()) = self.events.recv() => {
+                gather(&mut self.events).await;
+                Ok(())
+            }
+            ended = self.tasks.join_next() => Err(Ended(format!("{ended:?}"))),
         }
     }
 

@@ -52,7 +52,7 @@ impl Rig {
     async fn until(&mut self, wanted: impl Fn(&Outcome) -> bool) {
         let all = async {
             while !wanted(&self.now) {
-                self.kubernetes.changed().await;
+                self.kubernetes.changed().await.unwrap();
                 if let Some(next) = self.last_good.change(self.kubernetes.read()) {
                     self.now = next;
                 }
@@ -137,7 +137,7 @@ async fn a_status_that_is_written_changes_nothing_and_is_seen() {
     assert_eq!(stands(&first), (1, Force::Newest, 1));
 
     fake.put("workloads", version("192.0.2.1", 1, json!([{"type": "Accepted", "status": "True"}])));
-    timeout(PATIENCE, rig.kubernetes.changed()).await.unwrap();
+    timeout(PATIENCE, rig.kubernetes.changed()).await.unwrap().unwrap();
     assert!(rig.last_good.change(rig.kubernetes.read()).is_none(), "nothing is compiled");
     assert!(format!("{:?}", rig.noted).contains("Accepted"), "{:?}", rig.noted);
 
@@ -276,6 +276,18 @@ async fn a_server_that_does_not_answer_is_told() {
     .to_string();
     assert!(error.starts_with("--kubernetes: https://fake did not list Pod within"), "{error}");
     assert!(error.contains("fails with 403"), "{error}");
+}
+
+#[tokio::test]
+async fn a_kind_that_is_followed_no_more_is_noticed() {
+    let fake = Fake::new();
+    let mut rig = Rig::new(&fake).await;
+    let nothing = timeout(Duration::from_millis(100), rig.kubernetes.changed()).await;
+    assert!(!matches!(nothing, Ok(Err(_))), "{nothing:?}");
+    // As a panic ends it.
+    rig.kubernetes.tasks.spawn(async {});
+    let ended = async { while rig.kubernetes.changed().await.is_ok() {} };
+    timeout(PATIENCE, ended).await.expect("it is not noticed");
 }
 
 #[test]

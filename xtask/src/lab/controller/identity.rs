@@ -144,9 +144,12 @@ fn replicas<'a>(lab: &'a Lab, first: Controller<'a>, root: &str) -> Result<()> {
     let serial = proxy.certified(TELLER, "")?;
 
     let begun = Instant::now();
-    first.stop()?;
+    first.terminate()?;
     wait_for("hand-over", || second.is_leader())?;
     let took = begun.elapsed();
+    // It serves on for a moment, for those who do not know yet.
+    ensure!(first.metrics().is_ok(), "it has stopped at once");
+    first.ended()?;
     ensure!(took < Duration::from_secs(8), "the lead was handed over after {took:?} only");
     kubectl(lab, &["delete", "configmap", "-n", "bank", "mesh-trust-bundle"])?;
     wait_for("repair by the new leader", || Ok(trust_bundle(lab, "bank")? == root))?;

@@ -75,9 +75,14 @@ impl<'a> Controller<'a> {
         Ok(controller)
     }
 
-    /// Stops it as Kubernetes does.
-    fn stop(mut self) -> Result<()> {
+    /// Tells it to stop as Kubernetes does.
+    fn terminate(&self) -> Result<()> {
         workspace::output(Command::new("kill").arg(self.child.id().to_string()))?;
+        Ok(())
+    }
+
+    /// Waits until it has stopped.
+    fn ended(mut self) -> Result<()> {
         let ended = self.child.wait()?;
         ensure!(ended.success(), "the controller ended with {ended}");
         Ok(())
