@@ -55,7 +55,7 @@ pub(crate) async fn rolled_out(
             return Ok(());
         }
         let mut state = format!("{updated} of {wanted} nodes have the new one, {ready} ready");
-        if said != state {
+        if seen && said != state {
             say(&state);
             said.clone_from(&state);
         }
@@ -144,8 +144,8 @@ impl Agents {
     pub(crate) fn stay_chained(&self) -> Option<String> {
         (!self.are_ready()).then(|| {
             format!(
-                "no agent was there to take the CNI plugin out ({}): no pod starts on such a node until you remove the entry \
-                 with \"type\": \"mesh-cni\" from the files in {} there",
+                "no agent was ready to take the CNI plugin out ({}): where it is still in the files in {}, no pod starts until you \
+                 remove its entry, the one with \"type\": \"mesh-cni\"",
                 self.nodes(),
                 self.configuration
             )

@@ -145,7 +145,7 @@ async fn warning(cluster: &Cluster, pod: &str) -> Option<String> {
     let of = format!("involvedObject.kind=Pod,involvedObject.name={pod},type=Warning");
     let events = api.list(&ListParams::default().fields(&of)).await.ok()?;
     let last = events.items.into_iter().max_by_key(|event| event.last_timestamp.clone())?;
-    Some(format!("{}: {}", last.reason.unwrap_or_default(), last.message.unwrap_or_default()))
+    Some(format!("{}: {}", last.reason.unwrap_or_default(), last.message.unwrap_or_default().trim()))
 }
 
 /// What keeps a pod from running, as its status tells it.

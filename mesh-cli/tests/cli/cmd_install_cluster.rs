@@ -200,7 +200,7 @@ fn agents_go_before_what_they_need() {
     );
     cluster.after_delete(AGENTS, &path, None);
     // One node has none that is ready.
-    let told = "no agent was there to take the CNI plugin out (1 node without an agent)";
+    let told = "no agent was ready to take the CNI plugin out (1 node without an agent)";
     cluster.check(&["upgrade", "--set", "cni.enabled=false"], 1, &["is ready", told]);
     let agents = cluster.turn("DELETE", "/daemonsets/mesh-cni");
     assert!(cluster.turn("PATCH", "/mesh-config") < agents);
@@ -220,7 +220,7 @@ fn nodes_that_would_keep_the_plugin_are_named() {
     let told = "the CNI plugin would stay on nodes whose agent is not ready (node-of-b)";
     cluster.check(&["uninstall"], 1, &["nothing was changed", told]);
     untouched(&cluster);
-    let told = "no agent was there to take the CNI plugin out (node-of-b)";
+    let told = "no agent was ready to take the CNI plugin out (node-of-b)";
     cluster.check(&["uninstall", "--force"], 1, &["the mesh is gone", told]);
     let agents = cluster.turn("DELETE", "/daemonsets/mesh-cni");
     assert!(agents < cluster.turn("DELETE", "/clusterroles/mesh-cni"));
