@@ -3,6 +3,7 @@
 mod doors;
 mod dump;
 mod health;
+mod room;
 mod server;
 mod socket;
 #[cfg(test)]

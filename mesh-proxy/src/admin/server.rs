@@ -3,7 +3,7 @@
 use std::{
     future::{Future, ready},
     io,
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     pin::Pin,
     sync::Arc,
     time::Duration,
@@ -18,17 +18,15 @@ use serde_json::Value;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpListener,
-    sync::Semaphore,
+    task::yield_now,
     time::sleep,
 };
 
-use super::State;
+use super::{State, room::Room};
 use crate::{drain::Drain, telemetry::METRICS_CONTENT_TYPE};
 
-/// Connections at a time.
-const MAX_CONNECTIONS: usize = 32;
-/// Time for a request's head to arrive, also the next one on an idle connection.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// Time for a request's head to arrive, also the next one on an idle connection. Who asks does so at once.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// Largest head, in bytes.
 const MAX_HEAD: usize = 16 * 1024;
 /// Wait after a failed accept (no file descriptors left).
@@ -100,31 +98,35 @@ pub(super) fn host_is_local(request: &Head) -> bool {
 
 /// Serves GET requests. Runs for ever.
 pub(crate) async fn serve_tcp(listener: TcpListener, state: Arc<State>, handler: Handler) {
-    let limit = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let mut room = Room::default();
     loop {
-        let Ok(permit) = Arc::clone(&limit).acquire_owned().await else { return };
-        let Ok(stream) = accepted(listener.accept().await).await else { continue };
-        let state = Arc::clone(&state);
-        tokio::spawn(async move {
+        let Ok((stream, peer)) = accepted(listener.accept().await).await else { continue };
+        let peer = SocketAddr::ip(&peer).to_canonical();
+        let activity = room.make(peer).await;
+        let (state, own) = (Arc::clone(&state), activity.clone());
+        let task = tokio::spawn(async move {
+            let _ending = own.ending();
             let answer = |head| {
-                let state = Arc::clone(&state);
-                async move { answer(&state, &head, handler).await }
+                let (state, answering) = (Arc::clone(&state), own.answering());
+                async move {
+                    let _answering = answering;
+                    answer(&state, &head, handler).await
+                }
             };
             serve_one(stream, answer).await;
-            drop(permit);
         });
+        room.take(peer, activity, task.abort_handle());
+        // What it asks is read before another one may take its place.
+        yield_now().await;
     }
 }
 
 /// Waits a little after a failure, so that a lack of file descriptors does not become a busy loop.
-pub(super) async fn accepted<S, A>(result: io::Result<(S, A)>) -> io::Result<S> {
-    match result {
-        Ok((stream, _)) => Ok(stream),
-        Err(error) => {
-            sleep(ACCEPT_RETRY).await;
-            Err(error)
-        }
+pub(super) async fn accepted<T>(result: io::Result<T>) -> io::Result<T> {
+    if result.is_err() {
+        sleep(ACCEPT_RETRY).await;
     }
+    result
 }
 
 async fn answer(state: &State, head: &Head, handler: Handler) -> Option<Response<Full<Bytes>>> {

@@ -55,7 +55,7 @@ pub(super) async fn serve_socket(listener: tokio::net::UnixListener, state: Arc<
     let limit = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let Ok(permit) = Arc::clone(&limit).acquire_owned().await else { return };
-        let Ok(stream) = accepted(listener.accept().await).await else { continue };
+        let Ok((stream, _)) = accepted(listener.accept().await).await else { continue };
         let state = Arc::clone(&state);
         tokio::spawn(async move {
             let answer = |head| {

@@ -1,11 +1,19 @@
 //! Admin, health and the socket of a running proxy that has no controller.
 
-use std::path::Path;
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::Path,
+    time::Duration,
+};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpStream, UnixStream},
+    net::{TcpSocket, TcpStream, UnixStream},
+    task::yield_now,
+    time::timeout,
 };
+
+use super::room::MAX;
 
 use crate::{Ask, Config, Proxy, app::tests::config};
 
@@ -19,7 +27,7 @@ async fn ask(mut stream: impl AsyncReadExt + AsyncWriteExt + Unpin, request: &st
     (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
 }
 
-async fn get(address: std::net::SocketAddr, path: &str) -> (u16, String) {
+async fn get(address: SocketAddr, path: &str) -> (u16, String) {
     ask(TcpStream::connect(address).await.unwrap(), &format!("GET {path}")).await
 }
 
@@ -100,5 +108,52 @@ async fn half_requests_and_garbage_do_no_harm() {
         drop(stream);
     }
     assert_eq!(get(at.health, "/live").await.0, 200);
+    proxy.shutdown().await;
+}
+
+async fn connect_from(source: Ipv4Addr, to: SocketAddr) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind((source, 0).into()).unwrap();
+    let stream = socket.connect(to).await.unwrap();
+    // The proxy is on this thread too.
+    yield_now().await;
+    stream
+}
+
+#[tokio::test]
+async fn whoever_asks_nothing_keeps_nobody_out() {
+    let proxy = Proxy::start(config("127.66.2.5")).await.unwrap();
+    let at = proxy.addresses();
+    for door in [at.health, at.admin] {
+        let mut idle = Vec::new();
+        for n in 0..2 * MAX {
+            let mut stream = connect_from(Ipv4Addr::new(127, 66, 3, 1 + (n % 200) as u8), door).await;
+            if n % 2 == 0 {
+                stream.write_all(b"GET /live HTTP/1.1\r\n").await.unwrap();
+            }
+            idle.push(stream);
+        }
+        let path = if door == at.health { "/live" } else { "/status" };
+        let asked = timeout(Duration::from_secs(3), get(door, path)).await;
+        assert_eq!(asked.expect("it is answered").0, 200);
+        let ended = timeout(Duration::from_secs(3), idle[0].read(&mut [0])).await;
+        assert!(!matches!(ended.expect("the oldest has ended"), Ok(1..)));
+    }
+    proxy.shutdown().await;
+}
+
+#[tokio::test]
+async fn one_address_ends_its_own_connections() {
+    let proxy = Proxy::start(config("127.66.2.6")).await.unwrap();
+    let at = proxy.addresses().health;
+    let [quiet, greedy] = [1, 2].map(|last| Ipv4Addr::new(127, 66, 4, last));
+    let mut scraper = connect_from(quiet, at).await;
+    let mut many = Vec::new();
+    for _ in 0..2 * MAX {
+        many.push(connect_from(greedy, at).await);
+    }
+    let ended = timeout(Duration::from_secs(3), many[0].read(&mut [0])).await;
+    assert!(!matches!(ended.expect("the oldest has ended"), Ok(1..)));
+    assert_eq!(ask(&mut scraper, "GET /live").await.0, 200);
     proxy.shutdown().await;
 }

@@ -1,7 +1,7 @@
 //! `httpGet`: as kubelet asks (pkg/probe/http): certificates are not verified, redirects are followed on the same host
 //! alone, and where they lead elsewhere they are the answer.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{io, net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
 use http::{
@@ -9,9 +9,9 @@ use http::{
     header::{self, Entry},
     uri::PathAndQuery,
 };
-use http_body_util::Empty;
+use http_body_util::{BodyExt as _, Empty};
 use hyper::{
-    body::Incoming,
+    body::{Body as _, Incoming},
     client::conn::{http1, http2},
 };
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -32,6 +32,8 @@ use crate::tls::unverified;
 const MAX_REDIRECTS: usize = 10;
 /// Largest head of an answer.
 const MAX_HEAD: usize = 256 * 1024;
+/// So much of an answer's body is read, in bytes, as kubelet does.
+const MAX_BODY: u64 = 10 * 1024;
 
 /// What is asked.
 #[derive(Clone, Debug)]
@@ -154,24 +156,71 @@ impl Get {
     }
 }
 
-/// Asks, and returns the status of the last answer.
-pub(super) async fn ask(address: SocketAddr, get: &Get, agent: Option<&HeaderValue>) -> Result<u16, String> {
+/// The last answer, on its connection.
+pub(super) struct Answer {
+    response: Response<Incoming>,
+    is_h2: bool,
+    _connection: JoinSet<()>,
+}
+
+impl Answer {
+    /// Its status.
+    pub(super) fn status(&self) -> u16 {
+        self.response.status().as_u16()
+    }
+
+    /// True if there is more than is ever read.
+    pub(super) fn is_long(&self) -> bool {
+        self.response.body().size_hint().lower() > MAX_BODY
+    }
+
+    /// Reads its body, up to a limit.
+    ///
+    /// # Errors
+    /// When it breaks off before that.
+    pub(super) async fn read(mut self) -> Result<(), String> {
+        let headers = self.response.headers();
+        let has_no_length = !self.is_h2
+            && !headers.contains_key(header::CONTENT_LENGTH)
+            && !headers.contains_key(header::TRANSFER_ENCODING);
+        let mut read = 0_u64;
+        while read < MAX_BODY {
+            match self.response.body_mut().frame().await {
+                None => break,
+                Some(Ok(frame)) => read += frame.data_ref().map_or(0, |data| data.len() as u64),
+                // Many servers end TLS without a word, and kubelet takes that for an end too.
+                Some(Err(error)) if has_no_length && is_end(&error) => break,
+                Some(Err(error)) => return Err(format!("its answer broke off: {}", chain(&error))),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// True if the connection just ended.
+fn is_end(error: &hyper::Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<io::Error>());
+    cause.is_some_and(|cause| cause.kind() == io::ErrorKind::UnexpectedEof)
+}
+
+/// Asks, and returns the last answer.
+pub(super) async fn ask(
+    address: SocketAddr,
+    get: &Get,
+    agent: Option<&HeaderValue>,
+) -> Result<Answer, String> {
     let (mut address, mut get) = (address, get.clone());
     for _ in 0..MAX_REDIRECTS {
-        let response = once(address, &get, agent).await?;
-        match get.follow(address, &response)? {
-            None => return Ok(response.status().as_u16()),
+        let answer = once(address, &get, agent).await?;
+        match get.follow(address, &answer.response)? {
+            None => return Ok(answer),
             Some((next, asked)) => (address, get) = (next, asked),
         }
     }
     Err(format!("more than {MAX_REDIRECTS} redirects"))
 }
 
-async fn once(
-    address: SocketAddr,
-    get: &Get,
-    agent: Option<&HeaderValue>,
-) -> Result<Response<Incoming>, String> {
+async fn once(address: SocketAddr, get: &Get, agent: Option<&HeaderValue>) -> Result<Answer, String> {
     let stream = connect(address).await?;
     if !get.is_https {
         return send(stream, get.request(address, agent, false)?, false).await;
@@ -184,25 +233,26 @@ async fn once(
     send(stream, get.request(address, agent, is_h2)?, is_h2).await
 }
 
-/// Sends a request on a connection of its own, which ends with the head of the answer.
+/// Sends a request on a connection of its own.
 async fn send(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     request: Request<Empty<Bytes>>,
     is_h2: bool,
-) -> Result<Response<Incoming>, String> {
+) -> Result<Answer, String> {
     let failed = |error: hyper::Error| format!("no answer: {}", chain(&error));
     let mut connection = JoinSet::new();
     let io = TokioIo::new(stream);
-    if is_h2 {
+    let response = if is_h2 {
         let (mut sender, running) = http2::handshake(TokioExecutor::new(), io).await.map_err(failed)?;
         connection.spawn(async move { drop(running.await) });
-        sender.send_request(request).await.map_err(failed)
+        sender.send_request(request).await.map_err(failed)?
     } else {
         let builder = http1::Builder::new().max_buf_size(MAX_HEAD).handshake(io);
         let (mut sender, running) = builder.await.map_err(failed)?;
         connection.spawn(async move { drop(running.await) });
-        sender.send_request(request).await.map_err(failed)
-    }
+        sender.send_request(request).await.map_err(failed)?
+    };
+    Ok(Answer { response, is_h2, _connection: connection })
 }
 
 /// hyper's errors say little without their cause.

@@ -41,7 +41,7 @@ struct Probe {
 
 #[derive(Debug)]
 enum Kind {
-    /// GET: a status from 200 to 399 is good.
+    /// GET: a status from 200 to 399 is good, with a body that does not break off.
     Http(Get),
     /// A connection stands.
     Tcp,
@@ -87,13 +87,26 @@ impl Probes {
 impl Probe {
     async fn perform(&self, agent: Option<&HeaderValue>) -> Result<(), String> {
         match self.kind.as_ref().map_err(Clone::clone)? {
-            Kind::Http(get) => match http::ask(self.address, get, agent).await? {
-                200..400 => Ok(()),
-                _ if self.is_hook => Ok(()),
-                status => Err(format!("{} answered with status {status}", self.address)),
-            },
+            Kind::Http(get) => self.judge(http::ask(self.address, get, agent).await?).await,
             Kind::Tcp => connect(self.address).await.map(drop),
             Kind::Grpc(service) => grpc::ask(self.address, service, agent).await,
+        }
+    }
+
+    /// Judges an answer as kubelet does: a body that breaks off makes a probe fail. A hook has been heard, and lasts until
+    /// its answer ends.
+    async fn judge(&self, answer: http::Answer) -> Result<(), String> {
+        let status = answer.status();
+        if self.is_hook {
+            if !answer.is_long() {
+                let _heard = answer.read().await;
+            }
+            return Ok(());
+        }
+        answer.read().await.map_err(|why| format!("{}: {why}", self.address))?;
+        match status {
+            200..400 => Ok(()),
+            status => Err(format!("{} answered with status {status}", self.address)),
         }
     }
 }

@@ -1,18 +1,19 @@
 //! The application's probes, performed by its proxy: asked through the health port, as kubelet asks.
 
-use std::{collections::HashMap, net::SocketAddr};
+use std::{collections::HashMap, net::SocketAddr, time::Duration};
 
 use mesh_proxy::{Config, Options, Proxy, config::Mode};
 use mesh_testkit::{
     app::{HttpApp, TcpApp},
     ca::TestCa,
-    net::fresh_addr,
+    net::{PATIENCE, eventually, fresh_addr},
     serve::Served,
 };
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
+    time::timeout,
 };
 
 use crate::grpc_app::{Answer, GrpcApp};
@@ -165,6 +166,69 @@ async fn redirects_are_followed_on_the_same_host_alone() {
     refused(app.address(), get("/own"), "the proxy's own").await;
     assert_eq!(check(app.address(), get("/nowhere")).await, good());
     refused(app.address(), get("/garbage"), "it redirects to").await;
+}
+
+/// A server that sends an answer and falls silent, or ends.
+async fn sends(answer: String, ends: bool) -> Served {
+    Served::start(fresh_addr(0), move |mut stream, _| {
+        let answer = answer.clone();
+        async move {
+            let _read = stream.read(&mut [0; 4096]).await;
+            let _gone = stream.write_all(answer.as_bytes()).await;
+            if !ends {
+                std::future::pending::<()>().await;
+            }
+        }
+    })
+    .await
+}
+
+/// As kubelet, which reads up to 10 KiB of an answer's body, and takes one that breaks off for no answer.
+#[tokio::test]
+async fn the_body_of_an_answer_counts_too() {
+    let ok = |rest: &str| format!("HTTP/1.1 200 OK\r\n{rest}");
+    let get = || json!({ "httpGet": {} });
+    let long = "x".repeat(10 * 1024);
+    for (answer, ends, why) in [
+        (ok("content-length: 9\r\n\r\nhalf"), true, "broke off"),
+        (ok("transfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n"), true, "broke off"),
+        (ok("content-length: 9\r\n\r\nhalf"), false, "did not answer within 2s"),
+        (ok("\r\nno end"), false, "did not answer within 2s"),
+        (ok(&format!("content-length: 20000\r\n\r\n{}", &long[1..])), false, "did not answer within 2s"),
+    ] {
+        refused(sends(answer, ends).await.address(), get(), why).await;
+    }
+    for (answer, ends) in [
+        (ok("content-length: 4\r\n\r\nwhole"), false),
+        (ok("\r\nuntil the end"), true),
+        (ok(&format!("content-length: 20000\r\n\r\n{long}")), false),
+    ] {
+        assert_eq!(check(sends(answer, ends).await.address(), get()).await, good());
+    }
+    // A hook is heard with the head of its answer, and lasts until the end of it.
+    let hook = || json!({ "hook": true, "httpGet": {} });
+    let broken = sends(ok("content-length: 9\r\n\r\nhalf"), true).await;
+    assert_eq!(check(broken.address(), hook()).await, good());
+    let large = sends(ok("content-length: 20000\r\n\r\nhalf"), false).await;
+    assert_eq!(check(large.address(), hook()).await, good());
+    let stopping = sends(ok("content-length: 9\r\n\r\nhalf"), false).await;
+    let waits = timeout(Duration::from_millis(300), check(stopping.address(), hook())).await;
+    assert!(waits.is_err(), "{waits:?}");
+}
+
+#[tokio::test]
+async fn a_probe_under_way_outlives_a_crowd_that_asks_nothing() {
+    let app = HttpApp::start("app", fresh_addr(0)).await;
+    let probe = json!({ "port": app.address().port(), "timeoutSeconds": 9, "httpGet": { "path": "/?delay_ms=1500" } });
+    let (_proxy, health) = proxy(app.address(), json!({ "app/readiness": probe })).await;
+    let asked = tokio::spawn(ask(health, "app/readiness"));
+    let reached = || async { (app.requests() == 1).then_some(()) };
+    eventually(PATIENCE, "the probe is under way", reached).await;
+    let mut crowd = Vec::new();
+    for _ in 0..300 {
+        crowd.push(TcpStream::connect(health).await.unwrap());
+    }
+    assert_eq!(asked.await.unwrap(), good());
 }
 
 #[tokio::test]
