@@ -25,14 +25,43 @@ pub(crate) fn address(workload: IpAddr) -> Option<SocketAddr> {
     workload.is_loopback().then(|| SocketAddr::new(workload, ports::ADMIN))
 }
 
-/// What the proxy says about itself.
-///
-/// # Errors
-/// When it does not answer, or with something else than JSON.
-pub(crate) async fn status(address: SocketAddr) -> Result<Value, String> {
+/// Where a proxy is asked.
+#[derive(Debug)]
+pub(crate) enum Door<'a> {
+    /// On this machine.
+    Here(SocketAddr),
+    /// In a pod, by namespace and name.
+    Pod { cluster: &'a Cluster, namespace: &'a str, name: &'a str, patience: Duration },
+}
+
+impl Door<'_> {
+    /// What it says at a path of its admin, such as `/status`.
+    ///
+    /// # Errors
+    /// When it does not answer, or with something else than JSON.
+    pub(crate) async fn get(&self, path: &str) -> Result<Value, String> {
+        match self {
+            Self::Here(address) => here(*address, path).await,
+            Self::Pod { cluster, namespace, name, patience } => {
+                of_pod(cluster, namespace, name, path, *patience).await
+            }
+        }
+    }
+}
+
+impl std::fmt::Display for Door<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Here(address) => write!(f, "http://{address}"),
+            Self::Pod { namespace, name, .. } => write!(f, "pod {namespace}/{name}:{}", ports::ADMIN),
+        }
+    }
+}
+
+async fn here(address: SocketAddr, path: &str) -> Result<Value, String> {
     let asked = async {
         let stream = tokio::net::TcpStream::connect(address).await?;
-        ask(stream, &address.to_string(), "/status").await
+        ask(stream, &address.to_string(), path).await
     };
     match tokio::time::timeout(PATIENCE, asked).await {
         Ok(answer) => answer.map_err(|error| error.to_string()),

@@ -12,8 +12,12 @@ use mesh_core::{
 use mesh_k8s::inject::Server;
 
 mod cluster;
+mod look;
 
-pub(crate) use self::cluster::{InstallArgs, UninstallArgs, UpgradeArgs};
+pub(crate) use self::{
+    cluster::{InstallArgs, UninstallArgs, UpgradeArgs},
+    look::{InspectArgs, LogsArgs, Part, ProxyConfigArgs, SupportBundleArgs, Thing, WaitArgs},
+};
 use crate::out::units;
 
 const AFTER_HELP: &str = "\
@@ -116,14 +120,20 @@ pub(crate) enum Command {
     Check(CheckArgs),
     /// Show the controller, its objects and its proxies at a glance.
     Status(StatusArgs),
-    /// Show what the mesh thinks of one workload, Service or service account.
+    /// Show what the mesh thinks of a workload, a Service, an account, a pod or a node.
     Inspect(InspectArgs),
+    /// Show what a proxy really has.
+    ProxyConfig(ProxyConfigArgs),
+    /// Show the log of the controllers, or of a pod's sidecar.
+    Logs(LogsArgs),
     /// Show traffic per Service, workload or service account.
     Stat(StatArgs),
     /// Show who calls whom.
     Edges(EdgesArgs),
     /// Wait until all proxies have the newest configuration.
     Wait(WaitArgs),
+    /// Collect what helps to find out what is wrong in a cluster, without secrets.
+    SupportBundle(SupportBundleArgs),
     /// Put a proxy into the pods of Kubernetes YAML, as the controller's webhook does.
     Inject(Box<InjectArgs>),
     /// Take it out again.
@@ -138,7 +148,7 @@ pub(crate) enum Command {
     Demo(crate::demo::DemoArgs),
     /// Print a completion script for a shell.
     Completion(CompletionArgs),
-    /// Print the versions of meshctl and of the controller.
+    /// Print the versions of meshctl, of the controller and of proxies.
     Version(VersionArgs),
 }
 
@@ -212,45 +222,6 @@ impl Kind {
             Self::Serviceaccount => "serviceaccount",
         }
     }
-}
-
-/// Flags of `meshctl inspect`.
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Short forms: wl, svc, sa.
-
-Examples:
-  meshctl inspect workload cart
-  meshctl inspect svc catalog -n shop
-  meshctl inspect sa shop/storefront")]
-pub(crate) struct InspectArgs {
-    /// What kind of thing.
-    #[arg(value_enum)]
-    pub(crate) kind: Kind,
-    /// Its name, or NAMESPACE/NAME.
-    pub(crate) name: String,
-    /// Its namespace; needed only when the name exists in several.
-    #[arg(long, short)]
-    pub(crate) namespace: Option<String>,
-    /// How far back to look for its calls.
-    #[arg(long, default_value = "30s", value_parser = units::parse_window, value_name = "TIME")]
-    pub(crate) window: Duration,
-}
-
-/// Flags of `meshctl wait`.
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  kubectl apply -f canary.yaml && meshctl wait --applied
-  meshctl wait --applied --timeout 2m
-
-Here --timeout is the time for all of it [default: 30s].
-
-Exit codes: 0 all connected proxies have it; 1 they have not in time; 2 it cannot be told.")]
-pub(crate) struct WaitArgs {
-    /// Until all connected proxies have applied the controller's newest configuration.
-    #[arg(long, required = true)]
-    pub(crate) applied: bool,
 }
 
 /// Flags of `meshctl stat`.

@@ -20,7 +20,7 @@ use crate::{
 const MAX_FILE: u64 = 64 * 1024;
 
 /// Where the controller is believed to be.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Ctx {
     data_dir: PathBuf,
     view: Option<String>,
@@ -180,6 +180,11 @@ impl Ctx {
     /// The cluster that is meant, or that of the current context.
     pub(crate) fn place_or_current(&self) -> Where {
         self.cluster.clone().unwrap_or(Where { kubeconfig: None, context: None })
+    }
+
+    /// The same for a command that is only about clusters: without a name, that of the current context.
+    pub(crate) fn of_cluster(&self) -> Self {
+        Self { cluster: Some(self.place_or_current()), ..self.clone() }
     }
 
     /// How long one answer may take.

@@ -5,6 +5,7 @@ pub(crate) mod forward;
 pub(crate) mod objects;
 pub(crate) mod preflight;
 pub(crate) mod rights;
+pub(crate) mod select;
 pub(crate) mod standing;
 pub(crate) mod trouble;
 pub(crate) mod wait;
@@ -107,9 +108,21 @@ impl Cluster {
     /// # Errors
     /// When there is none, or nothing that answers.
     pub(crate) async fn connect(place: &Where, timeout: Duration) -> Result<Self, ClusterError> {
+        Self::open(place, timeout, Some(ANSWER)).await
+    }
+
+    /// As [`Self::connect`], for answers that go on and may be silent for long.
+    ///
+    /// # Errors
+    /// As for [`Self::connect`].
+    pub(crate) async fn connect_to_follow(place: &Where, timeout: Duration) -> Result<Self, ClusterError> {
+        Self::open(place, timeout, None).await
+    }
+
+    async fn open(place: &Where, timeout: Duration, silence: Option<Duration>) -> Result<Self, ClusterError> {
         let (mut config, context) = read(place).await?;
         config.connect_timeout = Some(timeout);
-        config.read_timeout = Some(ANSWER);
+        config.read_timeout = silence;
         config.write_timeout = Some(ANSWER);
         let url = config.cluster_url.to_string().trim_end_matches('/').to_owned();
         let client = Client::try_from(config).map_err(|error| ClusterError::BadConfig(causes(&error)))?;

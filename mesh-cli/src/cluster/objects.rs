@@ -16,7 +16,7 @@ pub(crate) const MANAGER: &str = "meshctl";
 const PAGE: u32 = 500;
 
 /// Kinds that the chart makes, with their names in URLs, and whether they lie in namespaces.
-const KINDS: [(&str, &str, bool); 25] = [
+const KINDS: [(&str, &str, bool); 26] = [
     ("Namespace", "namespaces", false),
     ("CustomResourceDefinition", "customresourcedefinitions", false),
     ("ServiceAccount", "serviceaccounts", true),
@@ -42,6 +42,7 @@ const KINDS: [(&str, &str, bool); 25] = [
     ("EndpointSlice", "endpointslices", true),
     ("ReplicaSet", "replicasets", true),
     ("Event", "events", true),
+    ("StatefulSet", "statefulsets", true),
     ("Node", "nodes", false),
     // Only to ask for the right to it.
     ("PodPortForward", "pods/portforward", true),
@@ -166,6 +167,22 @@ pub(crate) async fn list(
     namespace: &str,
     labels: &str,
 ) -> Result<Vec<Value>, ClusterError> {
+    let plural = KINDS.iter().find(|(known, ..)| *known == kind).map_or("", |(_, plural, _)| *plural);
+    list_as(cluster, api_version, kind, plural, namespace, labels).await
+}
+
+/// As [`list`], of a kind that is not known here, by its name in URLs.
+///
+/// # Errors
+/// As for [`list`].
+pub(crate) async fn list_as(
+    cluster: &Cluster,
+    api_version: &str,
+    kind: &str,
+    plural: &str,
+    namespace: &str,
+    labels: &str,
+) -> Result<Vec<Value>, ClusterError> {
     let id = Id {
         api_version: api_version.to_owned(),
         kind: kind.to_owned(),
@@ -173,7 +190,6 @@ pub(crate) async fn list(
         name: String::new(),
     };
     let (group, version) = api_version.rsplit_once('/').unwrap_or(("", api_version));
-    let plural = id.resource().map_or("", |(_, plural)| plural);
     let resource = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), plural);
     let client = cluster.client.clone();
     let api: Api<DynamicObject> = match namespace {
@@ -189,7 +205,11 @@ pub(crate) async fn list(
             Err(error) => return Err(refused(format!("listing {plural}"), &error)),
         };
         for object in &page.items {
-            found.push(json(&id, object)?);
+            let mut object = json(&id, object)?;
+            // Items of a list do not say what they are.
+            object["apiVersion"] = api_version.into();
+            object["kind"] = kind.into();
+            found.push(object);
         }
         match page.metadata.continue_ {
             Some(token) if !token.is_empty() => params.continue_token = Some(token),

@@ -28,6 +28,26 @@ pub(crate) enum Standing {
     Refused(String),
 }
 
+impl Standing {
+    /// Whether it is in the mesh, and if not, why.
+    pub(crate) fn words(&self) -> String {
+        let asks = format!("{}=enabled", labels::INJECT);
+        match self {
+            Self::In(None) => "yes".to_owned(),
+            Self::In(Some(version)) => format!("yes, its proxy was put there by version {version}"),
+            Self::NotAsked => format!("no: neither its namespace nor itself is labelled {asks}"),
+            Self::OptedOut => format!("no: it says {}: disabled", labels::INJECT),
+            Self::Cannot(why) => format!("no: {why}"),
+            Self::Missing => {
+                "no: it is to be, and was made before that was said, or while the webhook was not there; \
+                              make it again"
+                    .to_owned()
+            }
+            Self::Refused(why) => format!("no, and it would be refused today: {why}"),
+        }
+    }
+}
+
 /// Namespaces whose pods are to have proxies.
 pub(crate) fn meshed(namespaces: &[Value]) -> BTreeSet<&str> {
     let is = |object: &&Value| {

@@ -1,12 +1,15 @@
 //! The commands, one file each, and what several of them need.
 
+pub(crate) mod bundle;
 pub(crate) mod check;
 pub(crate) mod completion;
 pub(crate) mod edges;
 pub(crate) mod inject;
 pub(crate) mod inspect;
 pub(crate) mod install;
-mod names;
+pub(crate) mod logs;
+pub(crate) mod names;
+pub(crate) mod proxy_config;
 pub(crate) mod stat;
 pub(crate) mod status;
 pub(crate) mod uninstall;

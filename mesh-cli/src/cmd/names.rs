@@ -39,26 +39,41 @@ impl Wanted {
     /// # Errors
     /// When there is none (suggests the nearest) or more than one (names them).
     pub(crate) fn find(&self, kind: Kind, existing: &[(String, String)]) -> anyhow::Result<(String, String)> {
+        self.only(kind.noun(), &format!("meshctl stat {}", kind.arg()), existing)
+    }
+
+    /// As [`Self::find`], of anything: what people call it, and the command that lists all.
+    pub(crate) fn only(
+        &self,
+        noun: &str,
+        lists: &str,
+        existing: &[(String, String)],
+    ) -> anyhow::Result<(String, String)> {
         let mut found: Vec<&(String, String)> =
             existing.iter().filter(|(ns, name)| self.is(ns, name)).collect();
         found.sort();
         found.dedup();
         match found.as_slice() {
             [one] => Ok((*one).clone()),
-            [] => Err(self.unknown(kind, existing)),
+            [] => Err(self.none(noun, lists, existing)),
             many => {
                 let all: Vec<String> = many.iter().map(|(ns, name)| format!("{ns}/{name}")).collect();
-                bail!(
-                    "there are several {}s of that name: {}; say which with -n",
-                    kind.noun(),
-                    all.join(", ")
-                )
+                bail!("there are several {noun}s of that name: {}; say which with -n", all.join(", "))
             }
         }
     }
 
+    /// The namespace that was typed.
+    pub(crate) fn namespace(&self) -> Option<&str> {
+        self.namespace.as_deref()
+    }
+
     /// Says that it does not exist, and what was perhaps meant.
     pub(crate) fn unknown(&self, kind: Kind, existing: &[(String, String)]) -> anyhow::Error {
+        self.none(kind.noun(), &format!("meshctl stat {}", kind.arg()), existing)
+    }
+
+    fn none(&self, noun: &str, lists: &str, existing: &[(String, String)]) -> anyhow::Error {
         let typed = match &self.namespace {
             Some(namespace) => format!("{namespace}/{}", self.name),
             None => self.name.clone(),
@@ -69,13 +84,12 @@ impl Wanted {
             let close = nearest(&self.name, existing.iter().map(|(_, name)| name.as_str()))?;
             existing.iter().find(|(_, name)| name == close).map(|(ns, name)| format!("{ns}/{name}"))
         };
-        let noun = kind.noun();
         match elsewhere.or_else(near) {
             Some(other) => anyhow::anyhow!("there is no {noun} {typed}; did you mean {other}?"),
             None if existing.is_empty() => {
                 anyhow::anyhow!("there is no {noun} {typed}: the mesh has none at all")
             }
-            None => anyhow::anyhow!("there is no {noun} {typed}; `meshctl stat {}` lists them", kind.arg()),
+            None => anyhow::anyhow!("there is no {noun} {typed}; `{lists}` lists them"),
         }
     }
 }

@@ -4,11 +4,18 @@ use std::collections::BTreeSet;
 
 use mesh_proto::view::v1 as pb;
 use serde::Serialize;
+use serde_json::Value;
 
 use super::{now_millis, warn, when};
 use crate::{
     Exit,
+    chart::NAMESPACE,
     cli::StatusArgs,
+    cluster::{
+        Cluster, objects,
+        standing::{Standing, has_ended, meshed, standing},
+        trouble,
+    },
     ctx::Ctx,
     out::{Out, table, units},
     view::{ServiceView, WorkloadView},
@@ -32,6 +39,22 @@ struct Document<'a> {
     objects_refused: usize,
     trust_anchors: Vec<Anchor<'a>>,
     issuer_not_after: Option<String>,
+    /// Only of a mesh in a cluster.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cluster: Option<Place>,
+}
+
+/// The cluster that the mesh is in; numbers are None where they must not be read.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Place {
+    address: String,
+    context: String,
+    version: String,
+    controllers: usize,
+    controllers_ready: usize,
+    pods_with_proxy: Option<usize>,
+    pods_without: Option<usize>,
 }
 
 #[derive(Debug, Serialize)]
@@ -52,13 +75,19 @@ pub(crate) async fn run(ctx: &Ctx, _args: &StatusArgs, out: &Out) -> anyhow::Res
     let workloads = client.workloads("").await?;
     let services = client.services("").await?;
     warn(&mut client, out);
-    let document = document(client.address(), &status, &problems, &workloads, &services);
+    let place = match ctx.place() {
+        Some(place) => Some(place_of(&Cluster::connect(place, ctx.timeout()).await?).await?),
+        None => None,
+    };
+    let document =
+        Document { cluster: place, ..document(client.address(), &status, &problems, &workloads, &services) };
     if !out.is_table() {
         out.document(&document)?;
         return Ok(Exit::Ok);
     }
     out.line(&table::fields(0, &fields(&document, &status)))?;
-    if document.problems > 0 || document.proxies_connected < document.workloads {
+    let lacking = document.cluster.as_ref().and_then(|place| place.pods_without).unwrap_or(0);
+    if document.problems > 0 || document.proxies_connected < document.workloads || lacking > 0 {
         out.hint("meshctl check");
     } else {
         out.hint("meshctl edges");
@@ -95,7 +124,50 @@ fn document<'a>(
         objects_refused: refused(problems),
         trust_anchors: status.anchors.iter().map(anchor).collect(),
         issuer_not_after: units::timestamp(status.issuer_not_after),
+        cluster: None,
     }
+}
+
+/// What the API server says of the mesh.
+async fn place_of(cluster: &Cluster) -> anyhow::Result<Place> {
+    let controllers = objects::list(cluster, "v1", "Pod", NAMESPACE, trouble::CONTROLLER).await?;
+    let is_ready = |pod: &&Value| {
+        trouble::condition(pod, "Ready").is_some_and(|condition| condition["status"] == "True")
+    };
+    let pods = async {
+        let namespaces = objects::list(cluster, "v1", "Namespace", "", "").await.ok()?;
+        let pods = objects::list(cluster, "v1", "Pod", "", "").await.ok()?;
+        let meshed = meshed(&namespaces);
+        let count = |is: &dyn Fn(&Standing) -> bool| {
+            pods.iter().filter(|pod| !has_ended(pod) && is(&standing(pod, &meshed))).count()
+        };
+        let inside = count(&|standing| matches!(standing, Standing::In(_)));
+        Some((inside, count(&|standing| matches!(standing, Standing::Missing | Standing::Refused(_)))))
+    };
+    let pods = pods.await;
+    let (major, minor) = cluster.version;
+    Ok(Place {
+        address: cluster.url.clone(),
+        context: cluster.context.clone(),
+        version: format!("{major}.{minor}"),
+        controllers: controllers.len(),
+        controllers_ready: controllers.iter().filter(is_ready).count(),
+        pods_with_proxy: pods.map(|(inside, _)| inside),
+        pods_without: pods.map(|(_, without)| without),
+    })
+}
+
+fn place_fields(place: &Place) -> Vec<(&'static str, String)> {
+    let pods = match (place.pods_with_proxy, place.pods_without) {
+        (Some(inside), Some(0)) => format!("{inside} with a proxy"),
+        (Some(inside), Some(without)) => format!("{inside} with a proxy, {without} that lack theirs"),
+        _ => "not known: they must not be listed".to_owned(),
+    };
+    vec![
+        ("Cluster", format!("{}, Kubernetes {}, context {}", place.address, place.version, place.context)),
+        ("Controllers", format!("{} of {} ready", place.controllers_ready, place.controllers)),
+        ("Pods", pods),
+    ]
 }
 
 /// Objects that are not applied: each once, whatever is wrong with it. Where no object can be told, a place counts as
@@ -126,7 +198,7 @@ fn fields(document: &Document<'_>, status: &pb::GetStatusResponse) -> Vec<(&'sta
         format!("sha256:{short}…, expires {}", when(anchor.not_after, now))
     };
     let anchors: Vec<String> = status.anchors.iter().map(anchor).collect();
-    vec![
+    let mut fields = vec![
         ("Controller", format!("{}, up {uptime}, view API at {}", document.version, document.address)),
         ("Trust domain", document.trust_domain.into()),
         ("Source", document.source.into()),
@@ -137,7 +209,9 @@ fn fields(document: &Document<'_>, status: &pb::GetStatusResponse) -> Vec<(&'sta
         ("Proxies", format!("{} of {} connected", document.proxies_connected, document.workloads)),
         ("Trust anchors", anchors.join("\n")),
         ("Issuer", format!("expires {}", when(status.issuer_not_after, now))),
-    ]
+    ];
+    fields.extend(document.cluster.iter().flat_map(place_fields));
+    fields
 }
 
 fn objects(count: u64) -> String {

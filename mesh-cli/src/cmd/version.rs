@@ -1,4 +1,6 @@
-//! `meshctl version`: of meshctl itself and, if it answers, of the controller.
+//! `meshctl version`: of meshctl itself and, if it answers, of the controller and of the proxies.
+
+use std::collections::BTreeMap;
 
 use serde::Serialize;
 
@@ -13,11 +15,13 @@ use crate::{
 /// Version of this binary.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// The answer. `controller` is null when it was not asked or did not answer; `error` then says why.
+/// The answer. `controller` is null when it was not asked or did not answer; `error` then says why. `proxies`: how many
+/// connected ones have which version.
 #[derive(Debug, Serialize)]
 struct Versions {
     client: &'static str,
     controller: Option<String>,
+    proxies: BTreeMap<String, usize>,
     error: Option<String>,
 }
 
@@ -26,12 +30,11 @@ struct Versions {
 /// # Errors
 /// When stdout cannot be written.
 pub(crate) async fn run(ctx: &Ctx, args: &VersionArgs, out: &Out) -> anyhow::Result<Exit> {
-    let mut versions = Versions { client: VERSION, controller: None, error: None };
-    if !args.client {
-        match ask(ctx, out).await {
-            Ok(version) => versions.controller = Some(version),
-            Err(error) => versions.error = Some(error.to_string()),
-        }
+    let mut versions = Versions { client: VERSION, controller: None, proxies: BTreeMap::new(), error: None };
+    if !args.client
+        && let Err(error) = ask(ctx, out, &mut versions).await
+    {
+        versions.error = Some(error.to_string());
     }
     if !out.is_table() {
         out.document(&versions)?;
@@ -39,16 +42,33 @@ pub(crate) async fn run(ctx: &Ctx, args: &VersionArgs, out: &Out) -> anyhow::Res
     }
     let mut fields = vec![("meshctl", versions.client.to_owned())];
     fields.extend(versions.controller.clone().map(|version| ("controller", version)));
+    let proxies: Vec<String> =
+        versions.proxies.iter().map(|(version, count)| format!("{version} ({count})")).collect();
+    if !proxies.is_empty() {
+        fields.push(("proxies", proxies.join(", ")));
+    }
     out.line(&table::fields(0, &fields))?;
     if let Some(error) = &versions.error {
         out.remark(&format!("controller not asked: {error}"));
     }
-    if versions.controller.is_some_and(|version| skew(VERSION, &version) == Skew::Unsupported) {
+    let Some(controller) = &versions.controller else { return Ok(Exit::Ok) };
+    if skew(VERSION, controller) == Skew::Unsupported {
         out.remark("these versions are too far apart to work together: at most one minor version");
+    } else if versions.proxies.keys().any(|version| skew(version, controller) == Skew::Unsupported) {
+        out.remark(
+            "some proxies are too far from the controller: at most one minor version; see `meshctl check`",
+        );
     }
     Ok(Exit::Ok)
 }
 
-async fn ask(ctx: &Ctx, out: &Out) -> anyhow::Result<String> {
-    Ok(ctx.connect(out).await?.status().await?.version)
+async fn ask(ctx: &Ctx, out: &Out, versions: &mut Versions) -> anyhow::Result<()> {
+    let mut client = ctx.connect(out).await?;
+    versions.controller = Some(client.status().await?.version);
+    for view in client.workloads("").await? {
+        if let Some(proxy) = view.proxy.filter(|proxy| proxy.connected) {
+            *versions.proxies.entry(proxy.version).or_default() += 1;
+        }
+    }
+    Ok(())
 }

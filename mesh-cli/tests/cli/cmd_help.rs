@@ -44,20 +44,23 @@ Looks at a running service mesh, checks it, and tries it out
 Usage: meshctl [OPTIONS] <COMMAND>
 
 Commands:
-  check       Check that the mesh is well, and say what to do where it is not
-  status      Show the controller, its objects and its proxies at a glance
-  inspect     Show what the mesh thinks of one workload, Service or service account
-  stat        Show traffic per Service, workload or service account
-  edges       Show who calls whom
-  wait        Wait until all proxies have the newest configuration
-  inject      Put a proxy into the pods of Kubernetes YAML, as the controller's webhook does
-  uninject    Take it out again
-  install     Put the mesh into a Kubernetes cluster, and wait until it is ready
-  upgrade     Bring the mesh in a cluster to this meshctl's version, and back if that fails
-  uninstall   Take the mesh out of a cluster, without a trace
-  demo        Try the whole mesh on this machine, without root
-  completion  Print a completion script for a shell
-  version     Print the versions of meshctl and of the controller
+  check           Check that the mesh is well, and say what to do where it is not
+  status          Show the controller, its objects and its proxies at a glance
+  inspect         Show what the mesh thinks of a workload, a Service, an account, a pod or a node
+  proxy-config    Show what a proxy really has
+  logs            Show the log of the controllers, or of a pod's sidecar
+  stat            Show traffic per Service, workload or service account
+  edges           Show who calls whom
+  wait            Wait until all proxies have the newest configuration
+  support-bundle  Collect what helps to find out what is wrong in a cluster, without secrets
+  inject          Put a proxy into the pods of Kubernetes YAML, as the controller's webhook does
+  uninject        Take it out again
+  install         Put the mesh into a Kubernetes cluster, and wait until it is ready
+  upgrade         Bring the mesh in a cluster to this meshctl's version, and back if that fails
+  uninstall       Take the mesh out of a cluster, without a trace
+  demo            Try the whole mesh on this machine, without root
+  completion      Print a completion script for a shell
+  version         Print the versions of meshctl, of the controller and of proxies
 
 Options:
   -h, --help     Print help
@@ -151,12 +154,12 @@ fn inspect() {
     shows(
         &["inspect", "--help"],
         r#"
-Show what the mesh thinks of one workload, Service or service account
+Show what the mesh thinks of a workload, a Service, an account, a pod or a node
 
 Usage: meshctl inspect [OPTIONS] <KIND> <NAME>
 
 Arguments:
-  <KIND>  What kind of thing [possible values: workload, service, serviceaccount]
+  <KIND>  What kind of thing
   <NAME>  Its name, or NAMESPACE/NAME
 
 Options:
@@ -165,12 +168,15 @@ Options:
       --window <TIME>          How far back to look for its calls [default: 30s]
 
 {COMMON}
-Short forms: wl, svc, sa.
+Kinds: workload (wl), service (svc), serviceaccount (sa); in a cluster also pod (po),
+deployment (deploy), statefulset (sts), daemonset (ds), namespace (ns), node (no).
 
 Examples:
   meshctl inspect workload cart
   meshctl inspect svc catalog -n shop
   meshctl inspect sa shop/storefront
+  meshctl inspect pod shop/cart-7d4b9-x2x1       Is it in the mesh, and if not, why?
+  meshctl inspect deploy cart -n shop
 "#,
     );
 }
@@ -308,7 +314,7 @@ fn version() {
     shows(
         &["version", "--help"],
         r#"
-Print the versions of meshctl and of the controller
+Print the versions of meshctl, of the controller and of proxies
 
 Usage: meshctl version [OPTIONS]
 

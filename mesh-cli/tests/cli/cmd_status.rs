@@ -66,8 +66,15 @@ fn verbose_says_what_is_asked() {
 fn versions() {
     let controller = Controller::start(Shop::healthy());
     let version = env!("CARGO_PKG_VERSION");
-    controller.check(&["version"], 0, &format!("meshctl:     {version}\ncontroller:  {version}\n"), "");
-    let json = format!("{{\n  \"client\": \"{version}\",\n  \"controller\": null,\n  \"error\": null\n}}\n");
+    controller.check(
+        &["version"],
+        0,
+        &format!("meshctl:     {version}\ncontroller:  {version}\nproxies:     {version} (4)\n"),
+        "",
+    );
+    let json = format!(
+        "{{\n  \"client\": \"{version}\",\n  \"controller\": null,\n  \"proxies\": {{}},\n  \"error\": null\n}}\n"
+    );
     controller.check(&["version", "--client", "-o", "json"], 0, &json, "");
     let (address, dir) = controller.kill();
     let output = run(dir.path(), &["version"]);

@@ -112,7 +112,7 @@ async fn rights(cluster: &Cluster) -> Check {
         Ok(missing) if missing.is_empty() => Check::ok(CLUSTER, check, None),
         Ok(missing) => {
             let reason = format!("you may not {}", missing.join("; "));
-            let remedy = "use a context of somebody who may, such as a cluster-admin; docs/install.md lists the rights";
+            let remedy = "use a context of somebody who may, such as a cluster-admin; docs/operate.md lists the rights";
             Check::bad(CLUSTER, check, Outcome::Warn, reason, remedy)
         }
         Err(error) => unknown(CLUSTER, check, &error),

@@ -58,8 +58,9 @@ pub(super) fn checks(status: &pb::GetStatusResponse, address: &str, asked: i64, 
     ];
     for anchor in &status.anchors {
         let short = anchor.sha256.get(..16).unwrap_or(&anchor.sha256);
-        let remedy = "the root must be replaced: move the ca directory of the controller's data directory away, \
-                      restart the controller, and give its proxies the new trust-bundle.pem";
+        let remedy = "the root must be replaced: move the ca directory of the controller's data directory away (in a cluster: delete \
+                      the Secret mesh-ca and the ConfigMap mesh-trust-bundle of mesh-system), restart the controller, and then \
+                      its proxies, with the new trust-bundle.pem";
         checks.push(
             validity("the trust anchor is valid", anchor.not_after, status.now_millis, remedy)
                 .of(format!("root {short}")),

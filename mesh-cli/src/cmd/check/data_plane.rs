@@ -14,6 +14,9 @@ const PROXIES: &str = "Proxies";
 /// A proxy that has not reported for so long is not reporting, in milliseconds.
 const REPORTS_WITHIN: i64 = 30_000;
 
+/// What a controller in a cluster says that it reads.
+const KUBERNETES: &str = "Kubernetes";
+
 /// One workload and its connected proxy.
 struct Pair<'a> {
     name: String,
@@ -38,12 +41,17 @@ fn pairs(workloads: &[WorkloadView]) -> Vec<Pair<'_>> {
 
 /// All checks of proxies. Times are judged by the controller's clock.
 pub(super) fn checks(status: &pb::GetStatusResponse, workloads: &[WorkloadView]) -> Vec<Check> {
+    let in_cluster = status.source == KUBERNETES;
     if workloads.is_empty() {
-        let remedy = "add Workloads to the source directory, or try `meshctl demo`";
+        let remedy = if in_cluster {
+            "kubectl label namespace NAME meshctl.dev/inject=enabled; new pods there get a proxy"
+        } else {
+            "add Workloads to the source directory, or try `meshctl demo`"
+        };
         return vec![Check::bad(PROXIES, "there are workloads", Outcome::Warn, "the mesh has none", remedy)];
     }
     let now = status.now_millis;
-    let mut checks = connected(workloads, now);
+    let mut checks = connected(workloads, now, in_cluster);
     let pairs = pairs(workloads);
     let mut all = |check: &'static str, find: &dyn Fn(&pb::Proxy) -> Option<Finding>| {
         checks.extend(each(check, &pairs, find));
@@ -72,7 +80,7 @@ fn each(check: &'static str, pairs: &[Pair<'_>], find: &dyn Fn(&pb::Proxy) -> Op
     }
 }
 
-fn connected(workloads: &[WorkloadView], now: i64) -> Vec<Check> {
+fn connected(workloads: &[WorkloadView], now: i64, in_cluster: bool) -> Vec<Check> {
     let check = "its proxy is connected";
     let mut bad = Vec::new();
     for view in workloads {
@@ -82,7 +90,11 @@ fn connected(workloads: &[WorkloadView], now: i64) -> Vec<Check> {
             Some(proxy) => format!("its proxy was lost {}", ago(proxy.since_millis, now)),
             None => "no proxy ever connected for it".into(),
         };
-        let remedy = format!("start it and see its log: mesh-proxy run --workload {workload}");
+        let remedy = if in_cluster {
+            format!("see its log: meshctl logs {workload}")
+        } else {
+            format!("start it and see its log: mesh-proxy run --workload {workload}")
+        };
         let check = Check::bad(PROXIES, check, Outcome::Fail, reason, remedy);
         bad.push(check.of(format!("Workload {workload}")));
     }

@@ -45,7 +45,7 @@ pub(crate) async fn run(ctx: &Ctx, args: &CheckArgs, out: &Out) -> anyhow::Resul
     let report = match (&args.source, ctx.place()) {
         (Some(directory), _) => offline::check(directory, args)?,
         _ if args.pre => Report::new(before(ctx).await?),
-        (None, Some(_)) => Report::new(in_cluster(ctx, args, out).await?),
+        (None, Some(_)) => Report::new(in_cluster(ctx, args.proxy, out).await?),
         (None, None) if args.proxy => {
             anyhow::bail!("--proxy asks the proxies of a cluster; name it with --context or --kubeconfig")
         }
@@ -62,6 +62,14 @@ pub(crate) async fn run(ctx: &Ctx, args: &CheckArgs, out: &Out) -> anyhow::Resul
     Ok(report.exit())
 }
 
+/// All checks of a mesh in a cluster, each proxy among them, as a document.
+///
+/// # Errors
+/// When there is no usable kubeconfig.
+pub(super) async fn report(ctx: &Ctx, out: &Out) -> anyhow::Result<serde_json::Value> {
+    Ok(serde_json::to_value(Report::new(in_cluster(ctx, true, out).await?))?)
+}
+
 /// Whether a mesh can be installed in the cluster that is named, or the one of the current context.
 async fn before(ctx: &Ctx) -> anyhow::Result<Vec<Check>> {
     match reached(Cluster::connect(&ctx.place_or_current(), ctx.timeout()).await)? {
@@ -71,7 +79,7 @@ async fn before(ctx: &Ctx) -> anyhow::Result<Vec<Check>> {
 }
 
 /// The mesh in a cluster: what the API server says, then what the controller says, then each proxy.
-async fn in_cluster(ctx: &Ctx, args: &CheckArgs, out: &Out) -> anyhow::Result<Vec<Check>> {
+async fn in_cluster(ctx: &Ctx, proxies: bool, out: &Out) -> anyhow::Result<Vec<Check>> {
     let found = match reached(Cluster::connect(&ctx.place_or_current(), ctx.timeout()).await)? {
         Ok(found) => found,
         Err(check) => return Ok(vec![check]),
@@ -79,7 +87,7 @@ async fn in_cluster(ctx: &Ctx, args: &CheckArgs, out: &Out) -> anyhow::Result<Ve
     let (online, status) = online(ctx, out).await?;
     let mut checks = cluster::checks(&found, status.as_ref()).await;
     checks.extend(online);
-    if args.proxy {
+    if proxies {
         match cluster::seen(&found).await {
             Ok((_, pods)) => {
                 let pods = cluster::with_proxies(&pods);

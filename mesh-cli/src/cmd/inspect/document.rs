@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::{Edge, Name};
-use crate::{cli::Kind, out::table, words};
+use crate::{out::table, words};
 
 /// One part of the answer for people.
 #[derive(Debug)]
@@ -92,7 +92,7 @@ impl ProblemDocument {
     /// Its lines for people.
     pub(super) fn text(&self) -> String {
         let field = if self.field.is_empty() { String::new() } else { format!("{}: ", self.field) };
-        let place = format!("{}:{}", self.file, self.line);
+        let place = if self.line == 0 { self.file.clone() } else { format!("{}:{}", self.file, self.line) };
         let text = format!("{place}: {field}{}", self.message);
         let remedy = if self.remedy.is_empty() {
             String::new()
@@ -104,12 +104,7 @@ impl ProblemDocument {
 }
 
 /// Problems of an object.
-pub(super) fn problems(all: &[pb::Problem], kind: Kind, (namespace, name): &Name) -> Vec<ProblemDocument> {
-    let kind = match kind {
-        Kind::Workload => "Workload",
-        Kind::Service => "Service",
-        Kind::Serviceaccount => "ServiceAccount",
-    };
+pub(super) fn problems(all: &[pb::Problem], kind: &str, (namespace, name): &Name) -> Vec<ProblemDocument> {
     let concerns = |problem: &&pb::Problem| {
         problem.object.as_ref().is_some_and(|object| {
             object.kind == kind && object.namespace == *namespace && object.name == *name

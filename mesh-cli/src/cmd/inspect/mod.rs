@@ -1,6 +1,7 @@
 //! `meshctl inspect`: what the mesh thinks of one thing, what its proxy really has, and its calls.
 
 mod account;
+mod cluster;
 mod document;
 mod service;
 #[cfg(test)]
@@ -12,6 +13,7 @@ use mesh_core::{
     identity::SpiffeId,
     name::WorkloadRef,
 };
+use mesh_proto::view::v1 as pb;
 
 use super::{
     edges::{self, Edge},
@@ -21,6 +23,7 @@ use super::{
 use crate::{
     Exit,
     cli::{InspectArgs, Kind},
+    cluster::Cluster,
     ctx::Ctx,
     out::{Out, Tone},
     traffic::{self, Flow, Report, Secured},
@@ -45,7 +48,37 @@ struct Mesh {
 /// # Errors
 /// When the controller does not answer, or there is nothing of that name.
 pub(crate) async fn run(ctx: &Ctx, args: &InspectArgs, out: &Out) -> anyhow::Result<Exit> {
+    let Some(kind) = args.kind.kind() else { return cluster::run(ctx, args, out).await };
     let wanted = Wanted::parse(&args.name, args.namespace.as_deref())?;
+    let (mesh, problems) = ask(ctx, args, out).await?;
+    let name = wanted.find(kind, &mesh.names(kind))?;
+    let object = match kind {
+        Kind::Workload => "Workload",
+        Kind::Service => "Service",
+        Kind::Serviceaccount => "ServiceAccount",
+    };
+    let problems = document::problems(&problems, object, &name);
+    let cluster = match ctx.place().filter(|_| kind == Kind::Workload) {
+        Some(place) => Some(Cluster::connect(place, ctx.timeout()).await?),
+        None => None,
+    };
+    let place = cluster.as_ref().map(|cluster| (cluster, ctx.timeout()));
+    let view = match kind {
+        Kind::Workload => workload::view(&mesh, &name, place).await,
+        Kind::Service => service::view(&mesh, &name),
+        Kind::Serviceaccount => account::view(&mesh, &name),
+    };
+    let calls = edges::edges(&mesh.calls(kind, &name));
+    if out.is_table() {
+        print(&view, Some(&calls), &problems, args, out)?;
+    } else {
+        out.document(&view.document(&name, &calls, problems))?;
+    }
+    Ok(Exit::Ok)
+}
+
+/// All that the controller says, and the problems of the configuration.
+async fn ask(ctx: &Ctx, args: &InspectArgs, out: &Out) -> anyhow::Result<(Mesh, Vec<pb::Problem>)> {
     let mut client = ctx.connect(out).await?;
     let status = client.status().await?;
     let problems = client.problems().await?;
@@ -57,20 +90,7 @@ pub(crate) async fn run(ctx: &Ctx, args: &InspectArgs, out: &Out) -> anyhow::Res
         now_millis: status.now_millis,
     };
     warn(&mut client, out);
-    let name = wanted.find(args.kind, &mesh.names(args.kind))?;
-    let problems = document::problems(&problems, args.kind, &name);
-    let view = match args.kind {
-        Kind::Workload => workload::view(&mesh, &name).await,
-        Kind::Service => service::view(&mesh, &name),
-        Kind::Serviceaccount => account::view(&mesh, &name),
-    };
-    let calls = edges::edges(&mesh.calls(args.kind, &name));
-    if out.is_table() {
-        print(&view, &calls, &problems, args, out)?;
-    } else {
-        out.document(&view.document(&name, &calls, problems))?;
-    }
-    Ok(Exit::Ok)
+    Ok((mesh, problems))
 }
 
 impl Mesh {
@@ -143,7 +163,7 @@ impl Mesh {
 
 fn print(
     view: &document::View,
-    calls: &[Edge],
+    calls: Option<&[Edge]>,
     problems: &[document::ProblemDocument],
     args: &InspectArgs,
     out: &Out,
@@ -153,14 +173,17 @@ fn print(
         let gap = if text.is_empty() { "" } else { "\n" };
         text.push_str(&format!("{gap}{}\n{}", out.paint(Tone::Bold, &section.title), section.body));
     }
-    text.push_str(&format!("\n{}\n", out.paint(Tone::Bold, &format!("Calls {}", window_words(args.window)))));
-    if calls.is_empty() {
-        text.push_str("  none\n");
-    } else {
-        let home = args.namespace.as_deref();
-        let table = edges::table(calls, home);
-        let width = out.width().map(|width| width.saturating_sub(2));
-        table.render(width, out.is_colored()).lines().for_each(|line| text.push_str(&format!("  {line}\n")));
+    if let Some(calls) = calls {
+        let title = format!("Calls {}", window_words(args.window));
+        text.push_str(&format!("\n{}\n", out.paint(Tone::Bold, &title)));
+        if calls.is_empty() {
+            text.push_str("  none\n");
+        } else {
+            let table = edges::table(calls, args.namespace.as_deref());
+            let width = out.width().map(|width| width.saturating_sub(2));
+            let table = table.render(width, out.is_colored());
+            table.lines().for_each(|line| text.push_str(&format!("  {line}\n")));
+        }
     }
     if !problems.is_empty() {
         text.push_str(&format!("\n{}\n", out.paint(Tone::Bold, "Problems")));

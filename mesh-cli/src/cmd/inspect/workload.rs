@@ -1,5 +1,7 @@
 //! One workload: its ports, who may call it, and what its proxy has.
 
+use std::time::Duration;
+
 use mesh_core::config::{InboundPort, WorkloadConfig};
 use mesh_proto::view::v1 as pb;
 use serde_json::{Value, json};
@@ -9,41 +11,61 @@ use super::{
     document::{View, policy_fields, policy_value},
 };
 use crate::{
-    admin,
+    admin::{self, Door},
+    cluster::Cluster,
     cmd::{ago, when},
     out::units,
     view::WorkloadView,
     words,
 };
 
-pub(super) async fn view(mesh: &Mesh, (namespace, name): &Name) -> View {
+/// `cluster`: where its pod is; None: it is on this machine, if it can be asked at all.
+pub(super) async fn view(mesh: &Mesh, name: &Name, cluster: Option<(&Cluster, Duration)>) -> View {
     let mut view = View::new("Workload");
+    add(&mut view, mesh, name, cluster).await;
+    view
+}
+
+/// Adds what is known of a workload. False: nothing is.
+pub(super) async fn add(
+    view: &mut View,
+    mesh: &Mesh,
+    (namespace, name): &Name,
+    cluster: Option<(&Cluster, Duration)>,
+) -> bool {
     let is = |config: &WorkloadConfig| {
         *config.workload.namespace == **namespace && *config.workload.name == **name
     };
-    let Some(found) = mesh.workloads.iter().find(|view| is(&view.config)) else { return view };
+    let Some(found) = mesh.workloads.iter().find(|view| is(&view.config)) else { return false };
     let config = &found.config;
     view.fields(format!("Workload {}", config.workload), &own(found));
     view.fields("Who may call it", &policy_fields(&config.policy));
     view.fields("Proxy, as the controller sees it", &proxy(found.proxy.as_ref(), mesh));
-    facts(&mut view, found);
-    if let Some(address) = config.address.and_then(admin::address) {
-        match admin::status(address).await {
-            Ok(answer) => {
-                let facts = admin::facts(&answer);
-                let fields: Vec<(&str, String)> =
-                    facts.iter().map(|(n, v)| (n.as_str(), v.clone())).collect();
-                view.fields(format!("Proxy, as it says itself at http://{address}/status"), &fields);
-                view.fact("proxyStatus", answer);
-            }
-            Err(error) => {
-                let line = format!("no answer at http://{address}/status: {error}");
-                view.lines("Proxy, as it says itself", &[line]);
-                view.fact("proxyStatus", Value::Null);
-            }
+    facts(view, found);
+    let door = match cluster {
+        Some((cluster, patience)) => Some(Door::Pod { cluster, namespace, name, patience }),
+        None => config.address.and_then(admin::address).map(Door::Here),
+    };
+    if let Some(door) = door {
+        says(view, &door).await;
+    }
+    true
+}
+
+/// What the proxy says itself.
+pub(super) async fn says(view: &mut View, door: &Door<'_>) {
+    match door.get("/status").await {
+        Ok(answer) => {
+            let facts = admin::facts(&answer);
+            let fields: Vec<(&str, String)> = facts.iter().map(|(n, v)| (n.as_str(), v.clone())).collect();
+            view.fields(format!("Proxy, as it says itself at {door}/status"), &fields);
+            view.fact("proxyStatus", answer);
+        }
+        Err(error) => {
+            view.lines("Proxy, as it says itself", &[format!("no answer at {door}/status: {error}")]);
+            view.fact("proxyStatus", Value::Null);
         }
     }
-    view
 }
 
 fn own(view: &WorkloadView) -> Vec<(&'static str, String)> {
