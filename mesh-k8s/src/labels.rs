@@ -40,9 +40,11 @@ pub const PROXY_MEMORY_REQUEST: &str = "meshctl.dev/proxy-memory-request";
 pub const PROXY_MEMORY_LIMIT: &str = "meshctl.dev/proxy-memory-limit";
 /// On a pod: whether its proxy is a native sidecar.
 pub const NATIVE_SIDECAR: &str = "meshctl.dev/native-sidecar";
+/// On a pod: `disabled` has its containers told to end while they are still called.
+pub const WAIT_BEFORE_STOP: &str = "meshctl.dev/wait-before-stop";
 
 /// The names that mean something on pods alone, all of them annotations.
-pub const OF_PODS: [&str; 13] = [
+pub const OF_PODS: [&str; 14] = [
     INJECTED,
     INTERCEPTION,
     SKIP_OUTBOUND_PORTS,
@@ -56,6 +58,7 @@ pub const OF_PODS: [&str; 13] = [
     PROXY_MEMORY_REQUEST,
     PROXY_MEMORY_LIMIT,
     NATIVE_SIDECAR,
+    WAIT_BEFORE_STOP,
 ];
 
 /// On a Workload: the zone that it runs in.
@@ -68,7 +71,7 @@ pub const SERVICE_OF_SLICE: &str = "kubernetes.io/service-name";
 pub const PREFIX: &str = "meshctl.dev/";
 
 /// All names under [`PREFIX`].
-pub const ALL: [&str; 16] = [
+pub const ALL: [&str; 17] = [
     DEFAULT_POLICY,
     MTLS,
     INJECT,
@@ -85,6 +88,7 @@ pub const ALL: [&str; 16] = [
     PROXY_MEMORY_REQUEST,
     PROXY_MEMORY_LIMIT,
     NATIVE_SIDECAR,
+    WAIT_BEFORE_STOP,
 ];
 
 /// API group and version of the mesh's own kinds.

@@ -5,7 +5,7 @@
 
 use serde_json::Value;
 
-use super::{Outcome, Refusals, Skip, VERSION, checks, probes, shape::Pod};
+use super::{Outcome, Refusals, Skip, VERSION, checks, probes, quiet, shape::Pod};
 use crate::labels;
 
 /// Looks at what was added, and leads its probes to the proxy.
@@ -26,7 +26,9 @@ pub(super) fn inject(pod: &Value, shape: &Pod<'_>, mut refusals: Refusals) -> Ou
     let held = probes::held(shape);
     let mut new = pod.clone();
     probes::restore(&mut new, &held);
-    let probes = probes::lead_to_proxy(&mut new, shape.is_native(), true, &mut refusals);
+    let mut probes = probes::lead_to_proxy(&mut new, shape.is_native(), true, &mut refusals);
+    let seconds = quiet::at_most(shape, shape.is_native(), &mut refusals);
+    quiet::add(&mut new, seconds, &mut probes);
     if !refusals.0.is_empty() {
         return Outcome::Refused(refusals.0);
     }

@@ -23,7 +23,7 @@ const API_DIR: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 /// Life of a token, in seconds; kubelet renews it in time.
 const TOKEN_LIFE: u32 = 3600;
 /// Time that a pod gets to end, unless it says otherwise, in seconds (Kubernetes).
-const GRACE: u64 = 30;
+pub(super) const GRACE: u64 = 30;
 /// Longest time that a proxy drains, in seconds.
 const MAX_DRAIN: u64 = 3600;
 

@@ -16,6 +16,7 @@ mod objects;
 mod options;
 mod probes;
 mod quantity;
+mod quiet;
 mod shape;
 #[cfg(test)]
 mod tests;
@@ -146,7 +147,8 @@ pub fn inject(pod: &Value, config: &Config, server: Option<Server>) -> Outcome {
     checks::run(&shape, false, &mut refusals);
     let options = Options::read(&shape, config, server, &mut refusals);
     let mut new = pod.clone();
-    let probes = probes::lead_to_proxy(&mut new, options.native, false, &mut refusals);
+    let mut probes = probes::lead_to_proxy(&mut new, options.native, false, &mut refusals);
+    quiet::add(&mut new, options.quiet, &mut probes);
     if !refusals.0.is_empty() {
         return Outcome::Refused(refusals.0);
     }

@@ -7,7 +7,7 @@ use mesh_core::range::{Cidr, PortRange};
 use super::{
     Config, Native, PROXY_UID, Refusals, Resources, Server,
     config::LEVELS,
-    quantity,
+    quantity, quiet,
     shape::{Pod, annotation},
 };
 use crate::labels;
@@ -27,6 +27,8 @@ pub(super) struct Options {
     pub(super) resources: Resources,
     /// It is an init container that goes on.
     pub(super) native: bool,
+    /// It waits at most so many seconds, until nobody calls the pod, before a container is told to end.
+    pub(super) quiet: Option<u64>,
 }
 
 impl Options {
@@ -46,7 +48,9 @@ impl Options {
         {
             refusals.add(annotation(labels::OPAQUE_PORTS), message, "write ports, as in 3306,5000-5010");
         }
+        let native = native(pod, config, server, refusals);
         Self {
+            quiet: quiet::at_most(pod, native, refusals),
             skip_outbound_ports: list(
                 pod,
                 labels::SKIP_OUTBOUND_PORTS,
@@ -62,7 +66,7 @@ impl Options {
             ),
             skip_uids: list::<Uid>(pod, labels::SKIP_UIDS, &[], refusals).iter().map(|uid| uid.0).collect(),
             log_level: level.unwrap_or(&config.log_level).to_owned(),
-            native: native(pod, config, server, refusals),
+            native,
             resources,
         }
     }
@@ -167,7 +171,7 @@ pub(crate) fn opaque_ports(text: &str) -> Result<Vec<u16>, String> {
     Ok(ports)
 }
 
-fn refuse(refusals: &mut Refusals, name: &str, text: &str, expected: &str) {
+pub(super) fn refuse(refusals: &mut Refusals, name: &str, text: &str, expected: &str) {
     refusals.add(annotation(name), format!("{text:?} is not known"), format!("write {expected}"));
 }
 

@@ -7,7 +7,7 @@ use mesh_core::ports;
 use serde_json::{Map, Value, json};
 
 use super::{
-    Refusals, checks, list,
+    Refusals, checks, list, quiet,
     shape::{CONTAINERS, Pod, is_ours},
 };
 use crate::names::PROXY_CONTAINER;
@@ -103,7 +103,7 @@ fn lead(container: &mut Value, site: &Site, path: &str, refusals: &mut Refusals)
 }
 
 /// What kubelet asks the proxy in place of the application.
-fn led(key: &str) -> Value {
+pub(super) fn led(key: &str) -> Value {
     json!({ "path": format!("/probe/{key}"), "port": ports::HEALTH, "scheme": "HTTP" })
 }
 
@@ -164,6 +164,7 @@ pub(super) fn variable(probes: &Map<String, Value>) -> Option<Value> {
 
 /// Puts handlers back where they were.
 pub(super) fn restore(pod: &mut Value, held: &Map<String, Value>) {
+    quiet::remove(pod, held);
     for field in CONTAINERS {
         let items = pod.pointer_mut(&format!("/spec/{field}")).and_then(Value::as_array_mut);
         for container in items.into_iter().flatten() {

@@ -2,6 +2,7 @@
 
 mod again;
 mod properties;
+mod quiet;
 mod shapes;
 
 use serde_json::{Value, json};

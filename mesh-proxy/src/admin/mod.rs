@@ -102,7 +102,7 @@ pub(crate) fn health<'a>(state: &'a State, request: &'a server::Head) -> server:
 
 async fn probed(state: &State, request: &server::Head, key: &str) -> Option<server::Answer> {
     let agent = request.headers.get(http::header::USER_AGENT);
-    match state.config.probes.perform(key, agent).await {
+    match state.config.probes.perform(key, agent, &state.telemetry).await {
         None => Some(server::Answer::text(404, "there is no such probe")),
         Some(Verdict::Good) => Some(server::Answer::text(200, "ok")),
         Some(Verdict::Bad(why)) => Some(server::Answer::text(503, &why)),

@@ -21,7 +21,9 @@ const MAX_WITHIN: Duration = Duration::from_secs(3600);
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Declared {
+    #[serde(default)]
     port: u16,
+    quiet_seconds: Option<u64>,
     timeout_seconds: Option<u64>,
     #[serde(default)]
     hook: bool,
@@ -65,7 +67,12 @@ pub(super) fn read(json: &str, ip: IpAddr) -> Result<HashMap<String, Probe>, Str
 fn probe(declared: Declared, ip: IpAddr) -> Probe {
     let address = SocketAddr::new(ip, declared.port);
     let seconds = declared.timeout_seconds.unwrap_or(1).max(1);
-    let within = if declared.hook { HOOK } else { Duration::from_secs(seconds).min(MAX_WITHIN) };
+    let is_hook = declared.hook || declared.quiet_seconds.is_some();
+    let within = if is_hook { HOOK } else { Duration::from_secs(seconds).min(MAX_WITHIN) };
+    if let Some(seconds) = declared.quiet_seconds {
+        let kind = Ok(Kind::Quiet(Duration::from_secs(seconds)));
+        return Probe { address, within, is_hook, kind };
+    }
     let kind = match (declared.http_get, declared.tcp_socket, declared.grpc) {
         // Whoever asks the proxy for a probe must not be led in a circle.
         _ if is_own(declared.port) => Err(format!("port {} is the proxy's own", declared.port)),
@@ -74,7 +81,7 @@ fn probe(declared: Declared, ip: IpAddr) -> Probe {
         (None, None, Some(grpc)) => Ok(Kind::Grpc(grpc.service.unwrap_or_default())),
         _ => Err("the probe is none of httpGet, tcpSocket and grpc".to_owned()),
     };
-    Probe { address, within, is_hook: declared.hook, kind }
+    Probe { address, within, is_hook, kind }
 }
 
 /// True for ports of the proxy.

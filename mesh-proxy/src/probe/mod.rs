@@ -7,6 +7,7 @@
 mod declared;
 mod grpc;
 mod http;
+mod quiet;
 
 use std::{
     collections::HashMap,
@@ -19,7 +20,10 @@ use ::http::HeaderValue;
 use tokio::{net::TcpStream, time::timeout};
 
 use self::http::Get;
-use crate::net::own::{self, To};
+use crate::{
+    net::own::{self, To},
+    telemetry::Telemetry,
+};
 
 /// What paths of probes begin with.
 pub(crate) const PATH: &str = "/probe/";
@@ -47,6 +51,8 @@ enum Kind {
     Tcp,
     /// `grpc.health.v1.Health/Check` of this service; empty: of the whole server.
     Grpc(String),
+    /// Nobody calls the application any more, or so much time is over.
+    Quiet(Duration),
 }
 
 /// What came of it.
@@ -70,9 +76,14 @@ impl Probes {
     }
 
     /// Performs a probe; None: there is none of that name. `agent`: what asks for it.
-    pub(crate) async fn perform(&self, key: &str, agent: Option<&HeaderValue>) -> Option<Verdict> {
+    pub(crate) async fn perform(
+        &self,
+        key: &str,
+        agent: Option<&HeaderValue>,
+        telemetry: &Telemetry,
+    ) -> Option<Verdict> {
         let probe = self.0.get(key)?;
-        let done = match timeout(probe.within, probe.perform(agent)).await {
+        let done = match timeout(probe.within, probe.perform(agent, telemetry)).await {
             Ok(done) => done,
             Err(_) => Err(format!("{} did not answer within {:?}", probe.address, probe.within)),
         };
@@ -85,11 +96,15 @@ impl Probes {
 }
 
 impl Probe {
-    async fn perform(&self, agent: Option<&HeaderValue>) -> Result<(), String> {
+    async fn perform(&self, agent: Option<&HeaderValue>, telemetry: &Telemetry) -> Result<(), String> {
         match self.kind.as_ref().map_err(Clone::clone)? {
             Kind::Http(get) => self.judge(http::ask(self.address, get, agent).await?).await,
             Kind::Tcp => connect(self.address).await.map(drop),
             Kind::Grpc(service) => grpc::ask(self.address, service, agent).await,
+            Kind::Quiet(at_most) => {
+                quiet::wait(telemetry, *at_most).await;
+                Ok(())
+            }
         }
     }
 

@@ -13,7 +13,7 @@ const INSTALL: f64 = 20.0;
 
 /// Installs, checks, and installs again, which changes nothing.
 pub(super) fn install(cluster: &Cluster<'_>) -> Result<()> {
-    // workspace::status(&mut cluster.meshctl(&["check", "--pre"]))?;
+    workspace::status(&mut cluster.meshctl(&["check", "--pre"]))?;
     let begun = Instant::now();
     workspace::status(&mut cluster.meshctl(&["install"]))?;
     let took = begun.elapsed().as_secs_f64();

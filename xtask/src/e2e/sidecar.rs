@@ -16,8 +16,11 @@ const CONNECTIONS: u32 = 200;
 const WATCH: f64 = 15.0;
 /// How long the load is there before and after.
 const MARGIN: Duration = Duration::from_secs(5);
-/// Thousandths of a processor that are asked for a sidecar by default.
-const CPU: f64 = 20.0;
+/// Thousandths of a processor that it may take, on a machine that is idle otherwise: there each request wakes it twice, and
+/// costs thrice what it does under load. What is asked for it by default, 20, is what it gets when others want all.
+const CPU: f64 = 60.0;
+/// Longest time of 99 in 100 requests, in milliseconds.
+const LATE: f64 = 100.0;
 /// Memory that is asked for it, in MB (24 MiB).
 const MEMORY: f64 = 25.17;
 
@@ -50,7 +53,9 @@ pub(super) fn frugal(cluster: &Cluster<'_>) -> Result<()> {
          {held_back} times"
     );
     ensure!(code == 0, "requests failed: {summary}");
-    ensure!(cpu <= CPU, "a sidecar takes {cpu:.1} m CPU, and {CPU} m are asked for it");
+    ensure!(cpu <= CPU, "a sidecar takes {cpu:.1} m CPU, and may take {CPU} m");
+    let late = summary["latency_micros"]["p99"].as_f64().unwrap_or(f64::MAX) / 1e3;
+    ensure!(late <= LATE, "99 of 100 requests took up to {late:.0} ms, and may take {LATE}");
     ensure!(memory <= MEMORY, "a sidecar takes {memory:.1} MB, and {MEMORY} MB are asked for it");
     ensure!(held_back == 0, "a sidecar was held back {held_back} times");
     Ok(())

@@ -40,7 +40,7 @@ fn a_probe_that_was_replaced_is_led_and_one_that_is_gone_is_forgotten() {
     );
     pod["spec"]["containers"][0].as_object_mut().unwrap().remove("livenessProbe");
     let new = injected(&pod, &Config::default(), SERVER);
-    assert_eq!(held(&new), Value::Null);
+    assert_eq!(held(&new), json!({ "app/pre-stop": { "quietSeconds": 5 } }));
     assert_eq!(uninject(&new).unwrap()["spec"], json!({ "containers": [{ "name": "app", "image": "a:1" }] }));
 }
 

@@ -43,7 +43,7 @@ fn a_native_sidecar_stands_before_all_other_init_containers() {
     assert_eq!(value("MESH_CONTROLLER").unwrap(), "mesh-controller.mesh-system.svc.cluster.local:15010");
     assert_eq!(value("MESH_WORKLOAD").unwrap(), "$(POD_NAMESPACE)/$(POD_NAME)");
     assert_eq!(value("MESH_DRAIN_TIMEOUT").unwrap(), "58s");
-    assert_eq!(value("MESH_PROBES"), None);
+    assert_eq!(value("MESH_PROBES").unwrap(), r#"{"app/pre-stop":{"quietSeconds":5}}"#);
     assert_eq!(
         new["spec"]["volumes"][0]["projected"]["sources"],
         json!([{ "serviceAccountToken": { "audience": "meshctl.dev", "expirationSeconds": 3600, "path": "token" } }])
