@@ -1,8 +1,10 @@
 //! What the controller says of the cluster's objects follows them, also when the API server is away.
 
 use std::collections::BTreeSet;
+use std::thread;
+use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use super::super::check::wait_for;
@@ -12,6 +14,9 @@ use super::super::{cluster, image, template};
 use super::proxy::{self, Proxy};
 use super::{Controller, apply, apply_template, busybox, kubectl};
 use crate::workspace;
+
+/// The chart's definition of a kind. All in it that is not plain YAML are lines that may be left out.
+const WORKLOADS: &str = include_str!("../../../../charts/mesh/templates/crds/workloads.yaml");
 
 /// Objects that come, change and vanish, and an API server that is away.
 pub(super) fn check(lab: &Lab) -> Result<()> {
@@ -68,32 +73,61 @@ fn custom_resources(controller: &Controller<'_>) -> Result<()> {
         Ok(String::from_utf8_lossy(&checked.stdout).contains(told))
     })?;
     controller.protects("TrafficTarget shop/to-cart")?;
-    told(
-        lab,
-        "Accepted",
-        "False LastGoodKept its last good version stays; spec.destination.name: \"Wrong!\"",
-    )?;
-    told(lab, "Applied", "Unknown NoProxies")?;
+    let target = ("traffictarget", "to-cart");
+    let why = "its last good version stays; spec.destination.name: \"Wrong!\"";
+    told(lab, target, "Accepted", &format!("False LastGoodKept {why}"))?;
+    told(lab, target, "Applied", "Unknown NoProxies")?;
     let good = r#"{"spec":{"destination":{"name":"cart"}}}"#;
     kubectl(lab, &["patch", "traffictarget", "-n", "shop", "to-cart", "--type=merge", "-p", good])?;
-    told(lab, "Accepted", "True Accepted")?;
-    println!("an object says of itself whether it is in force, and what is wrong with it");
+    told(lab, target, "Accepted", "True Accepted")?;
     println!("a kind that is installed later is followed, and a bad object keeps its last good version");
+    conflict(lab)
+}
+
+/// Two objects of which one can be in force, with the chart's own definition of their kind.
+fn conflict(lab: &Lab) -> Result<()> {
+    let definition: Vec<&str> = WORKLOADS.lines().filter(|line| !line.contains("{{")).collect();
+    let file = lab.folder().join("workloads.yaml");
+    template::write(&file, &definition.join("\n"), &[])?;
+    apply(lab, &file)?;
+    let file = lab.folder().join("conflict.yaml");
+    template::write(&file, include_str!("../files/conflict.yaml"), &[])?;
+    wait_for("API for Workloads", || apply(lab, &file).map(|()| true))?;
+    told(lab, ("workload", "first"), "Accepted", "True Accepted")?;
+    let why = "spec.address: 192.0.2.1:80 is served by Workload shop/first already";
+    told(lab, ("workload", "second"), "Accepted", &format!("False Conflict {why}"))?;
+    let get = |args: &[&str]| workspace::output(lab.kubectl(["get", "workload", "-n", "shop"]).args(args));
+    let shown = get(&["--no-headers"])?;
+    let shown: Vec<String> =
+        shown.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    for (at, beginning) in
+        ["first 192.0.2.1 True Unknown ", "second 192.0.2.1 False False "].iter().enumerate()
+    {
+        ensure!(shown.get(at).is_some_and(|line| line.starts_with(beginning)), "kubectl shows {shown:?}");
+    }
+    // It is looked at every two seconds.
+    let version = ["-o", "jsonpath={.items[*].metadata.resourceVersion}"];
+    let before = get(&version)?;
+    thread::sleep(Duration::from_secs(5));
+    ensure!(get(&version)? == before, "statuses are written again though nothing has changed");
+    kubectl(lab, &["delete", "workload", "-n", "shop", "first", "second"])?;
+    println!("an object says of itself whether it is in force, and what is wrong with it, once");
     Ok(())
 }
 
-/// Waits until a condition of the TrafficTarget says so, of the version that is there.
-fn told(lab: &Lab, condition: &str, expected: &str) -> Result<()> {
+/// Waits until a condition of an object says so, of the version that is there.
+fn told(lab: &Lab, (kind, name): (&str, &str), condition: &str, expected: &str) -> Result<()> {
     let mut found = Value::Null;
     let done = wait_for("condition", || {
-        let get = ["get", "traffictarget", "-n", "shop", "to-cart", "-o", "json"];
+        let get = ["get", kind, "-n", "shop", name, "-o", "json"];
         found = serde_json::from_str(&workspace::output(&mut lab.kubectl(get))?)?;
         let mut all = found["status"]["conditions"].as_array().into_iter().flatten();
         let one = all.find(|one| one["type"] == condition).unwrap_or(&Value::Null);
         let text = format!("{} {} {}", plain(&one["status"]), plain(&one["reason"]), plain(&one["message"]));
-        Ok(text.starts_with(expected) && one["observedGeneration"] == found["metadata"]["generation"])
+        let of_version = |value: &Value| value["observedGeneration"] == found["metadata"]["generation"];
+        Ok(text.starts_with(expected) && of_version(one) && of_version(&found["status"]))
     });
-    done.with_context(|| format!("{condition} is not {expected:?}: {}", found["status"]))
+    done.with_context(|| format!("{condition} of {kind} {name} is not {expected:?}: {}", found["status"]))
 }
 
 impl Controller<'_> {
