@@ -1,6 +1,6 @@
 //! Metrics of the controller, Prometheus text format.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text},
@@ -26,6 +26,19 @@ pub(crate) struct RefusalLabels {
 pub(crate) struct RefusedLabels {
     port: &'static str,
     reason: &'static str,
+}
+
+/// What was answered to an AdmissionReview.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct AdmissionLabels {
+    webhook: &'static str,
+    result: &'static str,
+}
+
+/// A webhook.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct WebhookLabel {
+    webhook: &'static str,
 }
 
 /// How watches of a cluster stand.
@@ -66,11 +79,15 @@ pub(crate) struct Metrics {
     connections_refused: Family<RefusedLabels, Counter>,
     watches: Family<StateLabel, Gauge>,
     watch_failures: Family<KindLabel, Counter>,
+    admissions: Family<AdmissionLabels, Counter>,
+    admission_seconds: Family<WebhookLabel, Histogram, fn() -> Histogram>,
 }
+
+/// Bounds of durations, in seconds.
+const SECONDS: [f64; 12] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0];
 
 impl Metrics {
     pub(crate) fn new() -> Self {
-        let buckets = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0];
         let mut metrics = Self {
             registry: Arc::default(),
             proxies: Gauge::default(),
@@ -82,13 +99,15 @@ impl Metrics {
             root_not_after: Gauge::default(),
             is_leader: Gauge::default(),
             edges_dropped: Counter::default(),
-            push_seconds: Histogram::new(buckets),
+            push_seconds: Histogram::new(SECONDS),
             certificates: Family::default(),
             token_reviews: Family::default(),
             refusals: Family::default(),
             connections_refused: Family::default(),
             watches: Family::default(),
             watch_failures: Family::default(),
+            admissions: Family::default(),
+            admission_seconds: Family::new_with_constructor(|| Histogram::new(SECONDS)),
         };
         metrics.registry = Arc::new(metrics.register());
         metrics
@@ -127,6 +146,12 @@ impl Metrics {
         );
         r.register("watches", "Kinds of Kubernetes objects, by how they are followed", self.watches.clone());
         r.register("watch_failures", "Lists and watches that failed, by kind", self.watch_failures.clone());
+        r.register("admissions", "AdmissionReviews, by webhook and result", self.admissions.clone());
+        r.register(
+            "admission_seconds",
+            "Time from a request to its answer, by webhook",
+            self.admission_seconds.clone(),
+        );
         r.register("edges_dropped", "Reported edges beyond the limit per proxy", self.edges_dropped.clone());
         r
     }
@@ -159,6 +184,12 @@ impl Metrics {
     /// Counts a list or watch that failed.
     pub(crate) fn watch_failed(&self, kind: &'static str) {
         self.watch_failures.get_or_create(&KindLabel { kind }).inc();
+    }
+
+    /// Counts an answer of a webhook, and the time that it took.
+    pub(crate) fn admission(&self, webhook: &'static str, result: &'static str, took: Duration) {
+        self.admissions.get_or_create(&AdmissionLabels { webhook, result }).inc();
+        self.admission_seconds.get_or_create(&WebhookLabel { webhook }).observe(took.as_secs_f64());
     }
 
     /// All metrics as text.

@@ -21,7 +21,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     path::PathBuf,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -108,6 +108,31 @@ pub(crate) struct Webhook {
     injector: Injector,
     gate: Arc<Gate>,
     idle: Duration,
+    metrics: Metrics,
+}
+
+/// Which of them is asked.
+#[derive(Clone, Copy, Debug)]
+enum Which {
+    Inject,
+    Validate,
+}
+
+impl Which {
+    fn of_path(path: &str) -> Option<Self> {
+        match path {
+            "/inject" => Some(Self::Inject),
+            "/validate" => Some(Self::Validate),
+            _ => None,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Inject => "inject",
+            Self::Validate => "validate",
+        }
+    }
 }
 
 impl Webhook {
@@ -138,7 +163,7 @@ impl Webhook {
     /// A webhook that serves with what `serving` has and injects as `injector` says.
     pub(crate) fn new(serving: Serving, injector: Injector, metrics: &Metrics) -> Self {
         let gate = Gate::new(("webhook", "too_many"), MAX_CONNECTIONS, MAX_OF_ONE, metrics);
-        Self { serving, injector, gate, idle: IDLE }
+        Self { serving, injector, gate, idle: IDLE, metrics: metrics.clone() }
     }
 
     /// Serves until `stop` turns true.
@@ -216,33 +241,49 @@ impl Webhook {
     }
 
     async fn answer(&self, request: Request<Incoming>, peer: IpAddr) -> Response<Full<Bytes>> {
-        let (head, body) = request.into_parts();
-        let path = head.uri.path();
-        if !matches!(path, "/inject" | "/validate") {
+        let Some(which) = Which::of_path(request.uri().path()) else {
             return refused(StatusCode::NOT_FOUND, "there are /inject and /validate");
-        }
+        };
+        let begun = Instant::now();
+        let (result, response) = self.judge(which, request, peer).await;
+        self.metrics.admission(which.name(), result, begun.elapsed());
+        response
+    }
+
+    /// The answer, and what it comes to.
+    async fn judge(
+        &self,
+        which: Which,
+        request: Request<Incoming>,
+        peer: IpAddr,
+    ) -> (&'static str, Response<Full<Bytes>>) {
+        let malformed = |status, why: &str| ("malformed", refused(status, why));
+        let (head, body) = request.into_parts();
         if head.method != Method::POST {
-            return refused(StatusCode::METHOD_NOT_ALLOWED, "only POST is answered here");
+            return malformed(StatusCode::METHOD_NOT_ALLOWED, "only POST is answered here");
         }
         let body = match timeout(BODY, Limited::new(body, MAX_BODY).collect()).await {
             Ok(Ok(body)) => body.to_bytes(),
             Ok(Err(error)) if error.is::<LengthLimitError>() => {
-                return refused(StatusCode::PAYLOAD_TOO_LARGE, "the request has more than 3 MB");
+                return malformed(StatusCode::PAYLOAD_TOO_LARGE, "the request has more than 3 MB");
             }
-            Ok(Err(_)) => return refused(StatusCode::BAD_REQUEST, "the request broke off"),
-            Err(_) => return refused(StatusCode::REQUEST_TIMEOUT, "the request did not arrive in time"),
+            Ok(Err(_)) => return malformed(StatusCode::BAD_REQUEST, "the request broke off"),
+            Err(_) => return malformed(StatusCode::REQUEST_TIMEOUT, "the request did not arrive in time"),
         };
         let request = match Review::read(&body) {
             Ok(request) => request,
-            Err(why) => return refused(StatusCode::BAD_REQUEST, &why),
+            Err(why) => return malformed(StatusCode::BAD_REQUEST, &why),
         };
-        let verdict = match path {
-            "/inject" => timeout(ANSWER, self.injector.judge(&request, peer)).await,
-            _ => Ok(validate::judge(&request)),
+        let verdict = match which {
+            Which::Inject => timeout(ANSWER, self.injector.judge(&request, peer)).await,
+            Which::Validate => Ok(validate::judge(&request)),
         };
         match verdict {
-            Ok(verdict) => json(&verdict.into_review(&request.uid)),
-            Err(_) => refused(StatusCode::SERVICE_UNAVAILABLE, "the API server did not answer in time"),
+            Ok(verdict) => (verdict.result(), json(&verdict.into_review(&request.uid))),
+            Err(_) => {
+                let why = "the API server did not answer in time";
+                (review::NOT_NOW, refused(StatusCode::SERVICE_UNAVAILABLE, why))
+            }
         }
     }
 }

@@ -10,6 +10,9 @@ const MAX_PROBLEMS: usize = 50;
 const MAX_WARNINGS: usize = 10;
 const MAX_WARNING: usize = 250;
 
+/// The result where nothing could be said at the moment.
+pub(super) const NOT_NOW: &str = "not_now";
+
 /// What stands around a request.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -82,6 +85,16 @@ impl Verdict {
     /// It may not be at the moment.
     pub(super) fn not_now(why: String) -> Self {
         Self { refusal: Some((503, why)), ..Self::default() }
+    }
+
+    /// What it comes to, for those who count.
+    pub(super) fn result(&self) -> &'static str {
+        match (&self.refusal, &self.patch) {
+            (None, None) => "allowed",
+            (None, Some(_)) => "injected",
+            (Some((503, _)), _) => NOT_NOW,
+            (Some(_), _) => "refused",
+        }
     }
 
     /// The whole answer.

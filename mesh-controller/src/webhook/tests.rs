@@ -2,7 +2,7 @@
 
 mod limits;
 
-use std::{net::Ipv4Addr, path::Path, sync::Mutex};
+use std::{collections::BTreeSet, net::Ipv4Addr, path::Path, sync::Mutex};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use hyper::client::conn::{http1, http2};
@@ -155,6 +155,20 @@ impl Rig {
         self.review("/inject", &request).await
     }
 
+    /// How often a webhook has answered so.
+    #[track_caller]
+    fn check_counted(&self, webhook: &str, counts: &[(&str, u64)]) {
+        let text = self.metrics.render();
+        let name = format!("mesh_controller_admissions_total{{webhook=\"{webhook}\",");
+        let found: BTreeSet<&str> = text.lines().filter_map(|line| line.strip_prefix(&*name)).collect();
+        let expected: Vec<String> =
+            counts.iter().map(|(result, count)| format!("result=\"{result}\"}} {count}")).collect();
+        assert_eq!(found, expected.iter().map(String::as_str).collect());
+        let all: u64 = counts.iter().map(|(_, count)| count).sum();
+        let timed = format!("mesh_controller_admission_seconds_count{{webhook=\"{webhook}\"}} {all}\n");
+        assert!(text.contains(&timed), "{timed}{text}");
+    }
+
     fn told(&self) -> Vec<(String, Value)> {
         self.told.lock().unwrap().clone()
     }
@@ -202,6 +216,7 @@ async fn pods_get_a_proxy_and_their_namespace_gets_trust() {
     // Nothing else is touched.
     let service = json!({ "apiVersion": "v1", "kind": "Service", "metadata": { "name": "a" } });
     assert_eq!(rig.inject(&service, false).await, json!({ "uid": "u-1", "allowed": true }));
+    rig.check_counted("inject", &[("injected", 2), ("allowed", 2)]);
 }
 
 #[tokio::test]
@@ -218,6 +233,7 @@ async fn without_trust_there_is_no_pod() {
     let response = rig.inject(&plain(), false).await;
     assert_eq!((&response["allowed"], &response["status"]["code"]), (&json!(false), &json!(503)));
     assert!(response["status"]["message"].as_str().unwrap().contains("trust-bundle"), "{response}");
+    rig.check_counted("inject", &[("not_now", 1)]);
 }
 
 #[tokio::test]
@@ -282,6 +298,7 @@ async fn our_own_objects_are_read_as_the_source_reads_them() {
     assert_eq!(rig.review("/validate", &gone).await["allowed"], true);
     let other = json!({ "uid": "u", "operation": "CREATE", "object": { "kind": "Other", "apiVersion": "other.test/v1" } });
     assert_eq!(rig.review("/validate", &other).await["allowed"], true);
+    rig.check_counted("validate", &[("allowed", 4), ("refused", 2)]);
 }
 
 #[tokio::test]
@@ -324,6 +341,7 @@ async fn garbage_is_answered() {
     assert_eq!(rig.review("/inject", &nowhere).await["allowed"], false);
     assert_eq!(rig.post("/inject", vec![b' '; MAX_BODY + 1]).await.0, 413);
     assert_eq!(rig.post("/other", "").await.0, 404);
+    rig.check_counted("inject", &[("malformed", 10), ("allowed", 3), ("refused", 3)]);
     let get = Request::get("/inject").header("host", NAME).body(Full::default()).unwrap();
     assert_eq!(rig.send(get, false).await.0, 405);
     let mut raw = TcpStream::connect(rig.address).await.unwrap();
