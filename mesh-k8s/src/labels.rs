@@ -18,6 +18,8 @@ pub const INJECTED: &str = "meshctl.dev/injected";
 /// On a pod: flags of `mesh-proxy init`, as a JSON list, with which the node writes its firewall rules. Written by the
 /// mesh.
 pub const INTERCEPTION: &str = "meshctl.dev/interception";
+/// On a pod: `added`, where the mesh has named its default container for kubectl. Written by the mesh.
+pub const DEFAULT_CONTAINER: &str = "meshctl.dev/default-container";
 /// On a pod: ports to which its connections pass by its proxy.
 pub const SKIP_OUTBOUND_PORTS: &str = "meshctl.dev/skip-outbound-ports";
 /// On a pod: ports of its own that its proxy leaves alone.
@@ -44,9 +46,10 @@ pub const NATIVE_SIDECAR: &str = "meshctl.dev/native-sidecar";
 pub const WAIT_BEFORE_STOP: &str = "meshctl.dev/wait-before-stop";
 
 /// The names that mean something on pods alone, all of them annotations.
-pub const OF_PODS: [&str; 14] = [
+pub const OF_PODS: [&str; 15] = [
     INJECTED,
     INTERCEPTION,
+    DEFAULT_CONTAINER,
     SKIP_OUTBOUND_PORTS,
     SKIP_INBOUND_PORTS,
     SKIP_OUTBOUND_CIDRS,
@@ -71,12 +74,13 @@ pub const SERVICE_OF_SLICE: &str = "kubernetes.io/service-name";
 pub const PREFIX: &str = "meshctl.dev/";
 
 /// All names under [`PREFIX`].
-pub const ALL: [&str; 17] = [
+pub const ALL: [&str; 18] = [
     DEFAULT_POLICY,
     MTLS,
     INJECT,
     INJECTED,
     INTERCEPTION,
+    DEFAULT_CONTAINER,
     SKIP_OUTBOUND_PORTS,
     SKIP_INBOUND_PORTS,
     SKIP_OUTBOUND_CIDRS,

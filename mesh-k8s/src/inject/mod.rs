@@ -35,6 +35,8 @@ use crate::{labels, names::PROXY_CONTAINER};
 
 /// The user that the proxy runs as. Nobody else may: what it sends passes by the firewall's rules.
 pub const PROXY_UID: u32 = 1337;
+/// The annotation by which kubectl knows whose logs are meant, and where to run a command.
+const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
 /// Version that is noted on pods.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -157,6 +159,9 @@ pub fn inject(pod: &Value, config: &Config, server: Option<Server>) -> Outcome {
         let flags = Value::from(containers::rules(&options));
         set_annotation(&mut new, labels::INTERCEPTION, &flags.to_string());
     }
+    if !options.native {
+        name_default_container(&mut new, &shape);
+    }
     set_annotation(&mut new, labels::INJECTED, VERSION);
     Outcome::Injected(new)
 }
@@ -173,6 +178,10 @@ pub fn uninject(pod: &Value) -> Option<Value> {
     containers::remove(&mut old);
     probes::restore(&mut old, &held);
     remove_annotation(&mut old, labels::INTERCEPTION);
+    if shape.annotations().contains_key(labels::DEFAULT_CONTAINER) {
+        remove_annotation(&mut old, labels::DEFAULT_CONTAINER);
+        remove_annotation(&mut old, DEFAULT_CONTAINER);
+    }
     remove_annotation(&mut old, labels::INJECTED);
     Some(old)
 }
@@ -193,6 +202,16 @@ fn skip(pod: &Pod<'_>, refusals: &mut Refusals) -> Option<Skip> {
         return Some(Skip::HostNetwork);
     }
     (pod.spec.get("os").and_then(|os| os.get("name")) == Some(&json!("windows"))).then_some(Skip::Windows)
+}
+
+/// Without a name kubectl takes the first container, which is the proxy now: what was the first before is named, unless
+/// the pod names another one itself.
+fn name_default_container(new: &mut Value, before: &Pod<'_>) {
+    let first = before.spec.get("containers").and_then(|all| all.get(0)?.get("name")?.as_str());
+    if let Some(first) = first.filter(|_| !before.annotations().contains_key(DEFAULT_CONTAINER)) {
+        set_annotation(new, DEFAULT_CONTAINER, first);
+        set_annotation(new, labels::DEFAULT_CONTAINER, "added");
+    }
 }
 
 fn set_annotation(pod: &mut Value, name: &str, value: &str) {

@@ -68,10 +68,34 @@ fn a_classic_sidecar_is_the_first_container_and_its_rules_come_last() {
         let hook = &spec["containers"][0]["lifecycle"]["postStart"]["exec"]["command"];
         assert_eq!(hook[1], "wait");
         assert!(spec["containers"][0].get("restartPolicy").is_none());
+        let annotations = &new["metadata"]["annotations"];
+        assert_eq!(annotations["kubectl.kubernetes.io/default-container"], "app");
     }
     let asked = super::pod(json!({ "meshctl.dev/native-sidecar": "true" }), pod["spec"].clone());
     let Outcome::Refused(refusals) = inject(&asked, &Config::default(), OLD) else { panic!("not refused") };
     assert!(refusals[0].message.contains("1.29"));
+}
+
+#[test]
+fn kubectl_finds_the_application_and_not_the_proxy() {
+    let name = "kubectl.kubernetes.io/default-container";
+    let two = json!({ "containers": [app(), { "name": "second", "image": "s:1" }] });
+    let own = pod(json!({ name: "second" }), two.clone());
+    for (pod, server, expected) in [
+        (pod(json!({ "a": "b" }), two.clone()), OLD, json!("app")),
+        (json!({ "spec": two }), OLD, json!("app")),
+        // Whose own choice stays, also when the proxy is taken out.
+        (own.clone(), OLD, json!("second")),
+        (pod(json!({ name: "app" }), two.clone()), OLD, json!("app")),
+        // A native sidecar stands elsewhere.
+        (own, SERVER, json!("second")),
+        (pod(json!({ "a": "b" }), two), SERVER, Value::Null),
+    ] {
+        let new = injected(&pod, &Config::default(), server);
+        assert_eq!(new["metadata"]["annotations"][name], expected, "{pod}");
+        assert_eq!(inject(&new, &Config::default(), server), Outcome::Skipped(Skip::AlreadyInjected));
+        assert_eq!(uninject(&new), Some(pod));
+    }
 }
 
 #[test]
