@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 
 use super::cluster::Cluster;
 
-/// Each with what its author must be told: the first by the schema's own rules, the others by the webhook.
+/// Each with what its author must be told: by a rule of the schema, by the webhook, and by the schema itself.
 const BAD: [(&str, &[&str]); 3] = [
     (
         "apiVersion: meshctl.dev/v1alpha1\nkind: TrafficPolicy\nmetadata: {name: bad, namespace: shop}\nspec:\n  targetRef: \
@@ -19,7 +19,7 @@ const BAD: [(&str, &[&str]); 3] = [
     (
         "apiVersion: meshctl.dev/v1alpha1\nkind: TrafficPolicy\nmetadata: {name: bad, namespace: shop}\nspec:\n  targetRef: \
          {kind: Servise, name: catalog}\n  timeouts: {request: 5s}\n",
-        &["TrafficPolicy shop/bad", "spec.targetRef.kind", "Service"],
+        &["spec.targetRef.kind", "supported values: \"Service\""],
     ),
 ];
 
