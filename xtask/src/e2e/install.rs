@@ -42,7 +42,9 @@ pub(super) fn upgrade(cluster: &Cluster<'_>) -> Result<()> {
         first = leader()?;
         Ok(!first.is_empty())
     })?;
-    cluster.run(&["delete", "pod", "-n", "mesh-system", &first, "--force", "--grace-period=0"])?;
+    // What leads is called as its pod, with something behind that tells it from an earlier one of this name.
+    let pod = first.split('_').next().unwrap_or_default();
+    cluster.run(&["delete", "pod", "-n", "mesh-system", pod, "--force", "--grace-period=0"])?;
     let begun = Instant::now();
     cluster.wait_for("another leader", || leader().map(|holder| !holder.is_empty() && holder != first))?;
     let took = begun.elapsed().as_secs_f64();
