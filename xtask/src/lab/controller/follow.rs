@@ -1,6 +1,7 @@
 //! What the controller says of the cluster's objects follows them, also when the API server is away.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::thread;
 use std::time::Duration;
 
@@ -88,7 +89,8 @@ fn custom_resources(controller: &Controller<'_>) -> Result<()> {
 fn conflict(lab: &Lab) -> Result<()> {
     let definition: Vec<&str> = WORKLOADS.lines().filter(|line| !line.contains("{{")).collect();
     let file = lab.folder().join("workloads.yaml");
-    template::write(&file, &definition.join("\n"), &[])?;
+    // Paths of its columns have an @.
+    fs::write(&file, definition.join("\n")).with_context(|| format!("cannot write {}", file.display()))?;
     apply(lab, &file)?;
     let file = lab.folder().join("conflict.yaml");
     template::write(&file, include_str!("../files/conflict.yaml"), &[])?;
