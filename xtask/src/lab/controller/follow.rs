@@ -44,6 +44,7 @@ pub(super) fn check(lab: &Lab) -> Result<()> {
     controller.serves("the pod that is left", &[("inside", meshed)])?;
     controller.protects("TrafficTarget shop/to-cart")?;
     proxy.certified(meshed, "")?;
+    told(lab, ("traffictarget", "to-cart"), "Applied", "True AllProxies")?;
     println!("the API server was away, and nothing was lost");
 
     kubectl(lab, &["delete", "crd", "traffictargets.access.smi-spec.io"])?;
