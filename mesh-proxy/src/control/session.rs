@@ -12,10 +12,10 @@ use mesh_proto::{
 };
 use tokio::{
     sync::mpsc,
-    time::{MissedTickBehavior, interval, sleep, timeout},
+    time::{Instant, MissedTickBehavior, interval, sleep, timeout},
 };
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Streaming, transport::Channel};
+use tonic::Streaming;
 
 use super::{
     Change, Control, Shared,
@@ -31,6 +31,8 @@ use crate::{
 const WAITS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 /// Time for the controller to open the stream, and for a message to be taken.
 const STEP_TIMEOUT: Duration = Duration::from_secs(10);
+/// A stream that stood for so long was good, though nothing came by it.
+const STOOD: Duration = Duration::from_secs(30);
 /// How often idle subscriptions are looked for.
 const SWEEP: Duration = Duration::from_secs(30);
 /// Largest response.
@@ -76,8 +78,9 @@ pub(crate) async fn run(control: Control, instance: String) {
         let Some(epoch) = epoch else { continue };
         let mut session = Session { shared, instance: &instance, answered: false };
         // Every second attempt goes back to the configured anchor.
+        let begun = Instant::now();
         let result = session.run(&epoch, failures % 2 == 1).await;
-        if session.answered {
+        if session.answered || begun.elapsed() > STOOD {
             failures = 0;
             backoff.reset();
         }
@@ -122,13 +125,14 @@ impl Session<'_> {
         let responses = timeout(STEP_TIMEOUT, opening).await.map_err(|_| SessionError::Stuck)??.into_inner();
         send_names(&requests, &wanted, true).await?;
         tracing::info!(controller = config.controller, "discovery stream open");
-        self.follow(&epoch.svid, channel, responses, requests).await
+        // Not with the first response: a controller that has nothing new sends none.
+        self.shared.channel.send_replace(Some(channel));
+        self.follow(&epoch.svid, responses, requests).await
     }
 
     async fn follow(
         &mut self,
         svid: &Arc<Svid>,
-        channel: Channel,
         mut responses: Streaming<WatchResponse>,
         requests: mpsc::Sender<WatchRequest>,
     ) -> Result<(), SessionError> {
@@ -141,10 +145,7 @@ impl Session<'_> {
             tokio::select! {
                 response = responses.message() => {
                     let response = response?.ok_or(SessionError::Ended)?;
-                    if !self.answered {
-                        self.answered = true;
-                        self.shared.channel.send_replace(Some(channel.clone()));
-                    }
+                    self.answered = true;
                     self.take(&response, &requests).await?;
                 }
                 () = self.shared.changed.notified() => {

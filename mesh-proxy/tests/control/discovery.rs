@@ -142,6 +142,10 @@ async fn when_the_controller_is_lost_what_is_known_stays_and_the_stream_resumes(
     known.sort_unstable();
     assert_eq!(known, ["trust-bundle", "workload"]);
     assert_eq!(first.instance, last.instance);
+    // The controller has nothing new to say, and is told all the same.
+    let before = rig.controller.reports().len();
+    let reported = || async { (rig.controller.reports().len() > before).then_some(()) };
+    eventually(PATIENCE, "a report after the controller came back", reported).await;
     proxy.shutdown().await;
 }
 
