@@ -89,7 +89,7 @@ pub(crate) fn all(stages: &mut Stages) -> Result<()> {
 
 fn begin(args: &Args, stages: &mut Stages) -> Result<()> {
     stages.run("e2e: binaries", || {
-        workspace::status(&mut workspace::cargo(["build", "--locked", "-p", "mesh-cli", "-p", "xtask"]))
+        workspace::status(&mut workspace::cargo(["build", "--workspace", "--bins", "--locked"]))
     })?;
     if !args.no_build {
         stages.run("e2e: images", || image::all(PROFILE))?;

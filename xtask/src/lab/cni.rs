@@ -53,7 +53,7 @@ fn images(lab: &Lab) -> Result<()> {
     let mut build = Command::new(target.join("debug").join("xtask"));
     build.args(["image", "--profile", PROFILE]).args(IMAGES.iter().flat_map(|name| ["--only", name]));
     workspace::status(&mut build)?;
-    workspace::status(&mut workspace::cargo(["build", "--locked", "-p", "mesh-cli"]))?;
+    workspace::status(&mut workspace::cargo(["build", "--workspace", "--bins", "--locked"]))?;
     let file = |name: &&str| target.join("images").join(format!("{name}.oci.tar"));
     load(lab, &IMAGES.iter().map(file).collect::<Vec<_>>())
 }

@@ -26,7 +26,7 @@ const NAMESPACE: &str = "mesh-system";
 
 /// Runs the whole test in a cluster of one node.
 pub(super) fn check(lab: &Lab) -> Result<()> {
-    let build = ["build", "--locked", "-p", "mesh-controller", "-p", "mesh-cli", "-p", "mesh-proxy"];
+    let build = ["build", "--workspace", "--bins", "--locked"];
     workspace::status(&mut workspace::cargo(build))?;
     prepare(lab)?;
     identity::check(lab)?;
