@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use mesh_k8s::{
-    inject::{self, Config, Outcome, Skip},
+    inject::{self, Config, Nonce, Outcome, Skip},
     labels,
     names::PROXY_CONTAINER,
 };
@@ -89,7 +89,9 @@ pub(crate) fn standing(pod: &Value, meshed: &BTreeSet<&str>) -> Standing {
         (true, Some("disabled")) => return Standing::OptedOut,
         (true, _) => {}
     }
-    match inject::inject(pod, &Config::default(), None) {
+    // What comes of it is not used.
+    let nonce = Nonce::new([0; Nonce::LEN]);
+    match inject::inject(pod, &Config::default(), None, &nonce) {
         Outcome::Skipped(Skip::Disabled) => Standing::OptedOut,
         Outcome::Skipped(skip @ (Skip::HostNetwork | Skip::Windows)) => Standing::Cannot(skip.why()),
         Outcome::Skipped(Skip::AlreadyInjected) => Standing::In(None),

@@ -11,7 +11,7 @@ use std::{
 
 use kube::Client;
 use mesh_core::name::is_dns_label;
-use mesh_k8s::inject::{Config, Outcome, Server, Skip, inject};
+use mesh_k8s::inject::{Config, Nonce, Outcome, Server, Skip, inject};
 use serde_json::Value;
 
 use super::{
@@ -19,7 +19,7 @@ use super::{
     events::Events,
     review::{Request, Verdict},
 };
-use crate::{kubernetes::Bundles, limit::Buckets};
+use crate::{ca::random, kubernetes::Bundles, limit::Buckets};
 
 /// How long the API server's version is believed: clusters are upgraded under a running controller.
 const VERSION_LIFE: Duration = Duration::from_secs(600);
@@ -135,7 +135,12 @@ impl Injector {
         }
         let is_dry = request.dry_run.unwrap_or(false);
         let name = name(namespace, pod);
-        match inject(pod, &self.defaults.current(), self.server().await) {
+        let Ok(random) = random() else {
+            return Verdict::not_now(
+                "the mesh has no random numbers for the pod's proxy; it will be tried again".to_owned(),
+            );
+        };
+        match inject(pod, &self.defaults.current(), self.server().await, &Nonce::new(random)) {
             Outcome::Injected(new) => {
                 if !is_dry && let Err(error) = self.ensure_trust(namespace, caller).await {
                     tracing::warn!(pod = name, error, "not injected");

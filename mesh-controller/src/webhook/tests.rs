@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, net::Ipv4Addr, path::Path, sync::Mutex};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use hyper::client::conn::{http1, http2};
 use kube::{Client, client::Body};
-use mesh_k8s::inject::{Config, Outcome, Server};
+use mesh_k8s::inject::{Config, Nonce, Outcome, Server};
 use mesh_testkit::net::{PATIENCE, eventually};
 use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
 use serde_json::{Value, json};
@@ -191,8 +191,20 @@ fn patched(pod: &Value, response: &Value) -> Value {
     pod
 }
 
-fn injected(pod: &Value, minor: u32) -> Value {
-    match mesh_k8s::inject::inject(pod, &Config::default(), Some(Server { major: 1, minor })) {
+/// What stands in the path of its application's probe.
+fn nonce(pod: &Value) -> Nonce {
+    let containers = pod["spec"]["containers"].as_array().unwrap();
+    let app = containers.iter().find(|container| container["name"] == "app").unwrap();
+    let path = app["readinessProbe"]["httpGet"]["path"].as_str().unwrap();
+    let digits = path.strip_prefix("/probe/").unwrap().strip_suffix("/app/readiness").unwrap();
+    assert_eq!(digits.len(), 2 * Nonce::LEN);
+    Nonce::new(u128::from_str_radix(digits, 16).unwrap().to_be_bytes())
+}
+
+/// As the webhook is to do it to `pod`, with the nonce that it chose for `new`.
+fn injected(pod: &Value, minor: u32, new: &Value) -> Value {
+    let server = Some(Server { major: 1, minor });
+    match mesh_k8s::inject::inject(pod, &Config::default(), server, &nonce(new)) {
         Outcome::Injected(new) => new,
         other => panic!("{other:?}"),
     }
@@ -202,11 +214,13 @@ fn injected(pod: &Value, minor: u32) -> Value {
 async fn pods_get_a_proxy_and_their_namespace_gets_trust() {
     let rig = Rig::recent().await;
     let response = rig.inject(&plain(), true).await;
-    assert_eq!(patched(&plain(), &response), injected(&plain(), 34));
+    let tried = patched(&plain(), &response);
+    assert_eq!(tried, injected(&plain(), 34, &tried));
     assert_eq!(rig.told(), [], "what is only tried changes nothing");
     let response = rig.inject(&plain(), false).await;
     let new = patched(&plain(), &response);
-    assert_eq!(new, injected(&plain(), 34));
+    assert_eq!(new, injected(&plain(), 34, &new));
+    assert_ne!(nonce(&new), nonce(&tried), "nobody can know it");
     let told = rig.told();
     assert_eq!(told.len(), 1);
     assert!(told[0].0.starts_with("/api/v1/namespaces/shop/configmaps"), "{}", told[0].0);
@@ -223,7 +237,7 @@ async fn pods_get_a_proxy_and_their_namespace_gets_trust() {
 async fn old_clusters_get_classic_proxies() {
     let rig = Rig::start("28+", false, Duration::from_secs(3600)).await;
     let new = patched(&plain(), &rig.inject(&plain(), true).await);
-    assert_eq!(new, injected(&plain(), 28));
+    assert_eq!(new, injected(&plain(), 28, &new));
     assert_eq!(new["spec"]["containers"][0]["name"], "mesh-proxy");
 }
 

@@ -5,11 +5,16 @@
 
 use serde_json::Value;
 
-use super::{Outcome, Refusals, Skip, VERSION, checks, probes, quiet, shape::Pod};
+use super::{
+    Nonce, Outcome, Refusals, Skip, VERSION, checks,
+    probes::{self, Sites},
+    quiet,
+    shape::Pod,
+};
 use crate::labels;
 
 /// Looks at what was added, and leads its probes to the proxy.
-pub(super) fn inject(pod: &Value, shape: &Pod<'_>, mut refusals: Refusals) -> Outcome {
+pub(super) fn inject(pod: &Value, shape: &Pod<'_>, nonce: &Nonce, mut refusals: Refusals) -> Outcome {
     // Another version may have put it there in another way.
     if shape.annotation(labels::INJECTED) != Some(VERSION) {
         return Outcome::Skipped(Skip::AlreadyInjected);
@@ -26,9 +31,11 @@ pub(super) fn inject(pod: &Value, shape: &Pod<'_>, mut refusals: Refusals) -> Ou
     let held = probes::held(shape);
     let mut new = pod.clone();
     probes::restore(&mut new, &held);
-    let mut probes = probes::lead_to_proxy(&mut new, shape.is_native(), true, &mut refusals);
+    let nonce = probes::nonce(&held).unwrap_or_else(|| nonce.clone());
+    let sites = Sites { native: shape.is_native(), is_injected: true };
+    let mut probes = probes::lead_to_proxy(&mut new, sites, &nonce, &mut refusals);
     let seconds = quiet::at_most(shape, shape.is_native(), &mut refusals);
-    quiet::add(&mut new, seconds, &mut probes);
+    quiet::add(&mut new, seconds, &nonce, &mut probes);
     if !refusals.0.is_empty() {
         return Outcome::Refused(refusals.0);
     }

@@ -12,6 +12,7 @@ mod again;
 mod checks;
 mod config;
 mod containers;
+mod nonce;
 mod objects;
 mod options;
 mod probes;
@@ -28,9 +29,10 @@ use serde_json::{Map, Value, json};
 pub(crate) use self::options::opaque_ports;
 pub use self::{
     config::{Config, ConfigError, Native, Quantities, Resources},
+    nonce::Nonce,
     objects::{inject_object, uninject_object},
 };
-use self::{options::Options, shape::Pod};
+use self::{options::Options, probes::Sites, shape::Pod};
 use crate::{labels, names::PROXY_CONTAINER};
 
 /// The user that the proxy runs as. Nobody else may: what it sends passes by the firewall's rules.
@@ -136,21 +138,23 @@ impl Refusals {
     }
 }
 
-/// Puts a proxy into a pod. `server`: who will run it; None: not known, which counts as a recent one.
+/// Puts a proxy into a pod. `server`: who will run it; None: not known, which counts as a recent one. `nonce`: its own, if
+/// it has none yet.
 #[must_use]
-pub fn inject(pod: &Value, config: &Config, server: Option<Server>) -> Outcome {
+pub fn inject(pod: &Value, config: &Config, server: Option<Server>, nonce: &Nonce) -> Outcome {
     let mut refusals = Refusals::default();
     let Some(shape) = Pod::read(pod, &mut refusals) else { return Outcome::Refused(refusals.0) };
     match skip(&shape, &mut refusals) {
-        Some(Skip::AlreadyInjected) => return again::inject(pod, &shape, refusals),
+        Some(Skip::AlreadyInjected) => return again::inject(pod, &shape, nonce, refusals),
         Some(skip @ (Skip::Disabled | Skip::HostNetwork | Skip::Windows)) => return Outcome::Skipped(skip),
         None => {}
     }
     checks::run(&shape, false, &mut refusals);
     let options = Options::read(&shape, config, server, &mut refusals);
     let mut new = pod.clone();
-    let mut probes = probes::lead_to_proxy(&mut new, options.native, false, &mut refusals);
-    quiet::add(&mut new, options.quiet, &mut probes);
+    let sites = Sites { native: options.native, is_injected: false };
+    let mut probes = probes::lead_to_proxy(&mut new, sites, nonce, &mut refusals);
+    quiet::add(&mut new, options.quiet, nonce, &mut probes);
     if !refusals.0.is_empty() {
         return Outcome::Refused(refusals.0);
     }

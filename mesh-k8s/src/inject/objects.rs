@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Config, Outcome, Refusal, Server, inject, uninject};
+use super::{Config, Nonce, Outcome, Refusal, Server, inject, uninject};
 
 /// Kinds that make pods, and where the pod's template stands in them (RFC 6901).
 const KINDS: [(&str, &str, &str); 8] = [
@@ -25,9 +25,14 @@ fn template_of(object: &Value) -> Option<&'static str> {
 
 /// Puts a proxy into the pods of an object. Fields of refusals are told from the object on. None: it makes no pods.
 #[must_use]
-pub fn inject_object(object: &Value, config: &Config, server: Option<Server>) -> Option<Outcome> {
+pub fn inject_object(
+    object: &Value,
+    config: &Config,
+    server: Option<Server>,
+    nonce: &Nonce,
+) -> Option<Outcome> {
     let pointer = template_of(object)?;
-    let outcome = inject(object.pointer(pointer).unwrap_or(&Value::Null), config, server);
+    let outcome = inject(object.pointer(pointer).unwrap_or(&Value::Null), config, server, nonce);
     Some(match outcome {
         Outcome::Injected(new) => Outcome::Injected(with(object, pointer, new)),
         Outcome::Refused(refusals) => {

@@ -2,12 +2,15 @@
 //!
 //! kubelet asks from outside of the mesh: under strict mTLS it would be refused, and no way in plaintext is opened for it.
 //! The proxy gets each handler as it was declared, in `MESH_PROBES`, and from there [`restore`] has it again.
+//! *Invariant:* the pod's nonce is in every path, so that nobody else can have a hook run or the application probed.
+
+use std::collections::BTreeMap;
 
 use mesh_core::ports;
 use serde_json::{Map, Value, json};
 
 use super::{
-    Refusals, checks, list, quiet,
+    Nonce, Refusals, checks, list, quiet,
     shape::{CONTAINERS, Pod, is_ours},
 };
 use crate::names::PROXY_CONTAINER;
@@ -33,12 +36,20 @@ const SITES: [Site; 5] = [
 /// Kinds of handlers that use the network.
 const KINDS: [&str; 3] = ["httpGet", "tcpSocket", "grpc"];
 
+/// Which containers of a pod have probes that are led.
+#[derive(Clone, Copy)]
+pub(super) struct Sites {
+    /// The proxy starts before init containers.
+    pub(super) native: bool,
+    /// The mesh's own containers are there.
+    pub(super) is_injected: bool,
+}
+
 /// Leads all of a pod's probes to its proxy. Returned is what the proxy is to perform, by what follows `/probe/`.
-/// `is_injected`: the mesh's own containers are there.
 pub(super) fn lead_to_proxy(
     pod: &mut Value,
-    native: bool,
-    is_injected: bool,
+    Sites { native, is_injected }: Sites,
+    nonce: &Nonce,
     refusals: &mut Refusals,
 ) -> Map<String, Value> {
     let mut probes = Map::new();
@@ -54,7 +65,7 @@ pub(super) fn lead_to_proxy(
             }
             for site in &SITES {
                 let path = format!("spec.{field}[{at}].{}", site.fields.join("."));
-                if let Some((key, probe)) = lead(container, site, &path, refusals)
+                if let Some((key, probe)) = lead(container, site, nonce, &path, refusals)
                     && probes.insert(key, probe).is_some()
                 {
                     refusals.add(
@@ -73,9 +84,15 @@ fn handler<'a>(container: &'a mut Value, site: &Site) -> Option<&'a mut Map<Stri
     site.fields.iter().try_fold(container, |parent, field| parent.get_mut(field))?.as_object_mut()
 }
 
-fn lead(container: &mut Value, site: &Site, path: &str, refusals: &mut Refusals) -> Option<(String, Value)> {
+fn lead(
+    container: &mut Value,
+    site: &Site,
+    nonce: &Nonce,
+    path: &str,
+    refusals: &mut Refusals,
+) -> Option<(String, Value)> {
     let ports = container.get("ports").cloned().unwrap_or_default();
-    let key = format!("{}/{}", container.get("name")?.as_str()?, site.name);
+    let key = format!("{nonce}/{}/{}", container.get("name")?.as_str()?, site.name);
     let handler = handler(container, site)?;
     let kind = KINDS.into_iter().find(|kind| handler.get(*kind).is_some_and(Value::is_object))?;
     let declared = handler.get(kind)?;
@@ -142,6 +159,25 @@ pub(super) fn held(pod: &Pod<'_>) -> Map<String, Value> {
     text.and_then(|text| serde_json::from_str(&text.replace("$$", "$")).ok()).unwrap_or_default()
 }
 
+/// The nonce of what the proxy of a pod performs. None: it performs nothing, or anybody can guess how it is asked.
+pub(super) fn nonce(held: &Map<String, Value>) -> Option<Nonce> {
+    held.keys().find_map(|key| parts(key).0)
+}
+
+/// The nonce of a key, and what stands behind it: a container and a site.
+fn parts(key: &str) -> (Option<Nonce>, &str) {
+    let (first, rest) = key.split_once('/').unwrap_or_default();
+    match Nonce::read(first).filter(|_| rest.contains('/')) {
+        None => (None, key),
+        nonce => (nonce, rest),
+    }
+}
+
+/// What is held, with its key, by container and site.
+fn by_site(held: &Map<String, Value>) -> BTreeMap<&str, (&str, &Value)> {
+    held.iter().map(|(key, probe)| (parts(key).1, (key.as_str(), probe))).collect()
+}
+
 /// Tells the proxy of a pod what it performs from now on.
 pub(super) fn hold(pod: &mut Value, probes: &Map<String, Value>) {
     for field in CONTAINERS {
@@ -164,17 +200,17 @@ pub(super) fn variable(probes: &Map<String, Value>) -> Option<Value> {
 
 /// Puts handlers back where they were.
 pub(super) fn restore(pod: &mut Value, held: &Map<String, Value>) {
-    quiet::remove(pod, held);
+    let held = by_site(held);
+    quiet::remove(pod, &held);
     for field in CONTAINERS {
         let items = pod.pointer_mut(&format!("/spec/{field}")).and_then(Value::as_array_mut);
         for container in items.into_iter().flatten() {
             for site in &SITES {
                 let Some(name) = container.get("name").and_then(Value::as_str) else { continue };
-                let key = format!("{name}/{}", site.name);
-                let Some(probe) = held.get(&key) else { continue };
+                let Some((key, probe)) = held.get(&*format!("{name}/{}", site.name)) else { continue };
                 let was = KINDS.into_iter().find_map(|kind| Some((kind, probe.get(kind)?)));
                 // What somebody has replaced since is theirs.
-                let is_led = |handler: &&mut Map<String, Value>| handler.get("httpGet") == Some(&led(&key));
+                let is_led = |handler: &&mut Map<String, Value>| handler.get("httpGet") == Some(&led(key));
                 let handler = handler(container, site).filter(is_led);
                 if let (Some((kind, declared)), Some(handler)) = (was, handler) {
                     handler.remove("httpGet");

@@ -3,10 +3,12 @@
 //! Callers learn a moment later than the pod itself that it goes. Applications that end at once fail the calls of that
 //! moment; with a `preStop` hook that the proxy answers, none is left when they are told.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value, json};
 
 use super::{
-    Refusals,
+    Nonce, Refusals,
     containers::GRACE,
     options, probes,
     shape::{CONTAINERS, Pod},
@@ -35,12 +37,12 @@ pub(super) fn at_most(pod: &Pod<'_>, native: bool, refusals: &mut Refusals) -> O
 }
 
 /// Gives each container that has no `preStop` hook this one, which waits at most so many seconds, if at all.
-pub(super) fn add(pod: &mut Value, seconds: Option<u64>, held: &mut Map<String, Value>) {
+pub(super) fn add(pod: &mut Value, seconds: Option<u64>, nonce: &Nonce, held: &mut Map<String, Value>) {
     let Some(seconds) = seconds else { return };
     let containers = pod.pointer_mut("/spec/containers").and_then(Value::as_array_mut);
     for container in containers.into_iter().flatten().filter_map(Value::as_object_mut) {
         let Some(name) = container.get("name").and_then(Value::as_str) else { continue };
-        let key = format!("{name}/pre-stop");
+        let key = format!("{nonce}/{name}/pre-stop");
         let lifecycle = container.get("lifecycle");
         // An empty one could not be told from none when it is put back.
         let is_free = lifecycle.is_none_or(|hooks| {
@@ -55,16 +57,19 @@ pub(super) fn add(pod: &mut Value, seconds: Option<u64>, held: &mut Map<String, 
     }
 }
 
-/// Takes these hooks out again.
-pub(super) fn remove(pod: &mut Value, held: &Map<String, Value>) {
+/// Takes these hooks out again, unless somebody has replaced them since. `held` is by container and site, with its keys.
+pub(super) fn remove(pod: &mut Value, held: &BTreeMap<&str, (&str, &Value)>) {
     for field in CONTAINERS {
         let items = pod.pointer_mut(&format!("/spec/{field}")).and_then(Value::as_array_mut);
         for container in items.into_iter().flatten().filter_map(Value::as_object_mut) {
             let Some(name) = container.get("name").and_then(Value::as_str) else { continue };
-            if held.get(&format!("{name}/pre-stop")).is_none_or(|hook| hook.get(KIND).is_none()) {
+            let Some((key, hook)) = held.get(&*format!("{name}/pre-stop")) else { continue };
+            let Some(hooks) = container.get_mut("lifecycle").and_then(Value::as_object_mut) else { continue };
+            let is_ours =
+                hooks.get("preStop").and_then(|hook| hook.get("httpGet")) == Some(&probes::led(key));
+            if hook.get(KIND).is_none() || !is_ours {
                 continue;
             }
-            let Some(hooks) = container.get_mut("lifecycle").and_then(Value::as_object_mut) else { continue };
             hooks.remove("preStop");
             if hooks.is_empty() {
                 container.remove("lifecycle");

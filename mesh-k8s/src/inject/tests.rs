@@ -12,6 +12,15 @@ use super::*;
 const SERVER: Option<Server> = Some(Server { major: 1, minor: 34 });
 const OLD: Option<Server> = Some(Server { major: 1, minor: 28 });
 
+fn nonce() -> Nonce {
+    Nonce::new([0xa1; Nonce::LEN])
+}
+
+/// As [`super::inject`], with a nonce that is known.
+fn inject(pod: &Value, config: &Config, server: Option<Server>) -> Outcome {
+    super::inject(pod, config, server, &nonce())
+}
+
 /// A pod with this spec and these annotations.
 fn pod(annotations: Value, spec: Value) -> Value {
     let mut pod = json!({ "metadata": { "name": "cart" } });

@@ -107,7 +107,7 @@ async fn probed(state: &State, request: &server::Head, key: &str) -> Option<serv
         Some(Verdict::Good) => Some(server::Answer::text(200, "ok")),
         Some(Verdict::Bad(why)) => Some(server::Answer::text(503, &why)),
         Some(Verdict::Broken(why)) => {
-            tracing::info!(hook = key, why, "the application's hook failed");
+            tracing::info!(hook = probe::name(key), why, "the application's hook failed");
             None
         }
     }
@@ -121,6 +121,6 @@ fn own_health(state: &State, request: &server::Head) -> server::Answer {
             missing => server::Answer::text(503, &missing.join("\n")),
         },
         "/metrics" => server::Answer::metrics(state.metrics.text()),
-        _ => server::Answer::text(404, "there are /ready, /live, /metrics and /probe/CONTAINER/NAME"),
+        _ => server::Answer::text(404, "there are /ready, /live, /metrics and /probe/NONCE/CONTAINER/NAME"),
     }
 }

@@ -2,7 +2,8 @@
 //! declared, from beside the application, at the address at which it would have been asked.
 //!
 //! `declared` reads them; `http` and `grpc` ask. *Invariant:* only what was declared is asked, whoever asks for it: a
-//! path names a probe, and nothing of a request but its user agent gets any further.
+//! path names a probe, and nothing of a request but its user agent gets any further. The health port is open to everybody:
+//! what keeps others from asking is that names begin with a nonce of the pod, which no answer and no log tells.
 
 mod declared;
 mod grpc;
@@ -126,7 +127,25 @@ impl Probe {
     }
 }
 
+/// What may be told of a probe's name: the container and what it is, without the nonce.
+pub(crate) fn name(key: &str) -> &str {
+    key.rmatch_indices('/').nth(1).and_then(|(at, _)| key.get(at + 1..)).unwrap_or(key)
+}
+
 /// Connects to the application, past the firewall's rules.
 async fn connect(address: SocketAddr) -> Result<TcpStream, String> {
     own::connect(address, To::Other).await.map_err(|error| format!("cannot connect to {address}: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::name;
+
+    #[test]
+    fn names_are_told_without_their_nonce() {
+        for (key, told) in [("a1b2/app/pre-stop", "app/pre-stop"), ("app/pre-stop", "app/pre-stop"), ("", "")]
+        {
+            assert_eq!(name(key), told);
+        }
+    }
 }

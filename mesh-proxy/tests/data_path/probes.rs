@@ -256,6 +256,23 @@ async fn grpc_servers_say_whether_they_serve() {
     refused(app.address(), grpc(), "did not answer within 2s").await;
 }
 
+#[tokio::test]
+async fn a_hook_is_run_only_for_who_knows_its_whole_path() {
+    let app = HttpApp::start("app", fresh_addr(0)).await;
+    let hook = json!({ "port": app.address().port(), "hook": true, "httpGet": { "path": "/stop" } });
+    let (nonce, other) = ("0a".repeat(16), "0b".repeat(16));
+    let key = format!("{nonce}/app/pre-stop");
+    let (_proxy, health) = proxy(app.address(), json!({ key.as_str(): hook })).await;
+    for guess in ["app/pre-stop", "", &nonce, &format!("{other}/app/pre-stop"), &format!("{nonce}/../{key}")]
+    {
+        let (status, text) = ask(health, guess).await.unwrap();
+        assert!(status == 404 && !text.contains(&nonce), "{guess}: {status} {text}");
+    }
+    assert_eq!(app.requests(), 0);
+    assert_eq!(ask(health, &key).await, good());
+    assert_eq!(app.requests(), 1);
+}
+
 /// kubelet takes any status for a success of a hook: one that was not heard must not get one.
 #[tokio::test]
 async fn a_hook_that_is_not_heard_gets_no_answer() {

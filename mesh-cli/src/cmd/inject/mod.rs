@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use mesh_k8s::inject::{Config, Native, Outcome, Server, Skip, inject_object, uninject_object};
+use mesh_k8s::inject::{Config, Native, Nonce, Outcome, Server, Skip, inject_object, uninject_object};
 use serde_json::Value;
 
 use self::documents::{Change, Changed};
@@ -25,12 +25,20 @@ const MAX_INPUT: u64 = 64 << 20;
 /// Runs `meshctl inject`.
 pub(crate) fn inject(args: &InjectArgs, out: &Out) -> anyhow::Result<Exit> {
     let config = config(args)?;
-    let change = |object: &Value| match inject_object(object, &config, args.server_version) {
-        None => Change::None(None),
-        Some(Outcome::Injected(new)) => Change::New(new),
-        Some(Outcome::Skipped(skip)) => Change::None(Some(remark(skip))),
-        Some(Outcome::Refused(refusals)) => {
-            Change::Refused(refusals.iter().map(ToString::to_string).collect())
+    let change = |object: &Value| {
+        let mut random = [0; Nonce::LEN];
+        if aws_lc_rs::rand::fill(&mut random).is_err() {
+            return Change::Refused(vec![
+                "this machine has no random numbers for its proxy; try again".to_owned(),
+            ]);
+        }
+        match inject_object(object, &config, args.server_version, &Nonce::new(random)) {
+            None => Change::None(None),
+            Some(Outcome::Injected(new)) => Change::New(new),
+            Some(Outcome::Skipped(skip)) => Change::None(Some(remark(skip))),
+            Some(Outcome::Refused(refusals)) => {
+                Change::Refused(refusals.iter().map(ToString::to_string).collect())
+            }
         }
     };
     run(&args.file, out, change)

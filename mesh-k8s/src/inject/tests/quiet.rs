@@ -8,11 +8,11 @@ fn hooks(annotations: Value, spec: Value) -> (Value, Value) {
     let env = new["spec"]["initContainers"][1]["env"].as_array().unwrap();
     let held = env.iter().find(|variable| variable["name"] == "MESH_PROBES");
     let held = held.map_or(Value::Null, |v| serde_json::from_str(v["value"].as_str().unwrap()).unwrap());
-    (new["spec"]["containers"][0]["lifecycle"].clone(), held["app/pre-stop"].clone())
+    (new["spec"]["containers"][0]["lifecycle"].clone(), held[format!("{}/app/pre-stop", nonce())].clone())
 }
 
 fn led() -> Value {
-    json!({ "httpGet": { "path": "/probe/app/pre-stop", "port": 15020, "scheme": "HTTP" } })
+    json!({ "httpGet": { "path": format!("/probe/{}/app/pre-stop", nonce()), "port": 15020, "scheme": "HTTP" } })
 }
 
 #[test]

@@ -43,7 +43,8 @@ fn a_native_sidecar_stands_before_all_other_init_containers() {
     assert_eq!(value("MESH_CONTROLLER").unwrap(), "mesh-controller.mesh-system.svc.cluster.local:15010");
     assert_eq!(value("MESH_WORKLOAD").unwrap(), "$(POD_NAMESPACE)/$(POD_NAME)");
     assert_eq!(value("MESH_DRAIN_TIMEOUT").unwrap(), "58s");
-    assert_eq!(value("MESH_PROBES").unwrap(), r#"{"app/pre-stop":{"quietSeconds":5}}"#);
+    let held = format!(r#"{{"{}/app/pre-stop":{{"quietSeconds":5}}}}"#, nonce());
+    assert_eq!(value("MESH_PROBES").unwrap(), held);
     assert_eq!(
         new["spec"]["volumes"][0]["projected"]["sources"],
         json!([{ "serviceAccountToken": { "audience": "meshctl.dev", "expirationSeconds": 3600, "path": "token" } }])
@@ -179,7 +180,10 @@ fn led(container: Value, key: &str, pointer: &str) -> (Value, Value) {
     let held: Value =
         text.map_or(Value::Null, |text| serde_json::from_str(&text.replace("$$", "$")).unwrap());
     assert_eq!(uninject(&new).unwrap()["spec"], old["spec"]);
-    (held[key].clone(), new["spec"]["containers"][0].pointer(pointer).unwrap().clone())
+    (
+        held[format!("{}/{key}", nonce())].clone(),
+        new["spec"]["containers"][0].pointer(pointer).unwrap().clone(),
+    )
 }
 
 #[test]
@@ -190,7 +194,7 @@ fn probes_and_hooks_are_led_to_the_proxy() {
         "livenessProbe": { "httpGet": get, "timeoutSeconds": 3, "periodSeconds": 7 } });
     let (held, now) = led(container, "app/liveness", "/livenessProbe");
     assert_eq!(held, json!({ "port": 8443, "timeoutSeconds": 3, "httpGet": get }));
-    let ours = json!({ "path": "/probe/app/liveness", "port": 15020, "scheme": "HTTP" });
+    let ours = json!({ "path": format!("/probe/{}/app/liveness", nonce()), "port": 15020, "scheme": "HTTP" });
     assert_eq!(now, json!({ "httpGet": ours, "timeoutSeconds": 3, "periodSeconds": 7 }));
 
     let container = json!({ "name": "app", "startupProbe": { "grpc": { "port": 9000, "service": "s" } } });
@@ -215,7 +219,8 @@ fn objects_that_make_pods() {
     let check = |version: &str, kind: &str, object: Value, pointer: &str| {
         let mut object = object;
         (object["apiVersion"], object["kind"]) = (version.into(), kind.into());
-        let Some(Outcome::Injected(new)) = inject_object(&object, &Config::default(), SERVER) else {
+        let Some(Outcome::Injected(new)) = inject_object(&object, &Config::default(), SERVER, &nonce())
+        else {
             panic!("{kind}")
         };
         let changed = new.pointer(pointer).unwrap();
@@ -230,9 +235,9 @@ fn objects_that_make_pods() {
     let cron = json!({ "spec": { "jobTemplate": { "spec": { "template": template } } } });
     check("batch/v1", "CronJob", cron, "/spec/jobTemplate/spec/template");
     let service = json!({ "apiVersion": "v1", "kind": "Service" });
-    assert_eq!(inject_object(&service, &Config::default(), SERVER), None);
+    assert_eq!(inject_object(&service, &Config::default(), SERVER, &nonce()), None);
     let empty = json!({ "apiVersion": "apps/v1", "kind": "Deployment", "spec": {} });
-    let Some(Outcome::Refused(refusals)) = inject_object(&empty, &Config::default(), SERVER) else {
+    let Some(Outcome::Refused(refusals)) = inject_object(&empty, &Config::default(), SERVER, &nonce()) else {
         panic!()
     };
     assert_eq!(refusals[0].field, "spec.template.spec");
