@@ -102,6 +102,11 @@ impl<'a> Cluster<'a> {
         self.run(&[OsStr::new("apply"), OsStr::new("-f"), path.as_os_str()]).map(drop)
     }
 
+    /// Waits until all proxies have what was changed.
+    pub(super) fn applied(&self) -> Result<()> {
+        workspace::output(&mut self.meshctl(&["wait", "--applied"])).map(drop)
+    }
+
     /// Waits until all pods of a Deployment, or of all Deployments of the shop, are those that were asked for, and ready.
     pub(super) fn rolled_out(&self, namespace: &str, deployments: &[&str]) -> Result<()> {
         for name in deployments {

@@ -124,12 +124,12 @@ pub(super) fn split(cluster: &Cluster<'_>) -> Result<()> {
     };
     let even = share("split-none")?;
     cluster.apply_shop("mesh/split.yaml")?;
-    thread::sleep(Duration::from_secs(1));
+    cluster.applied()?;
     let tenth = share("split-tenth")?;
     let change =
         r#"{"spec":{"backends":[{"service":"catalog-v1","weight":0},{"service":"catalog-v2","weight":1}]}}"#;
     cluster.run(&["patch", "trafficsplit", "-n", "shop", "catalog", "--type=merge", "-p", change])?;
-    thread::sleep(Duration::from_secs(1));
+    cluster.applied()?;
     let all = share("split-all")?;
     println!("version 2 gets {even:.3} without a split, {tenth:.3} of 90/10, {all:.3} of 0/1");
     // Five standard deviations of a thousand draws.
@@ -144,6 +144,7 @@ pub(super) fn policy(cluster: &Cluster<'_>) -> Result<()> {
     let (code, told) = cluster.start("batch-before", "batch", &["batch"])?.finish()?;
     ensure!(code == 0, "without a policy the batch job is refused: {told}");
     cluster.apply_shop("mesh/policy.yaml")?;
+    cluster.applied()?;
     cluster.wait_for("refusal of the batch job", || {
         let (code, told) = cluster.start("batch-after", "batch", &["batch"])?.finish()?;
         Ok(code == 3 && told["mesh_reason"] == "AUTHZ_DENIED")
