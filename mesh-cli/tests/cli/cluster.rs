@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use crate::{
     forward::{self, Ports},
     shop::Shop,
-    support::{Controller, TOKEN, command},
+    support::{Controller, TOKEN, command, kubeconfig},
 };
 
 /// Objects by the path of their collection, as in `/api/v1/pods`; all that is not there is answered with 404.
@@ -138,14 +138,7 @@ impl Cluster {
                 });
             }
         });
-        let dir = tempfile::tempdir().unwrap();
-        let kubeconfig = format!(
-            "apiVersion: v1\nkind: Config\ncurrent-context: here\n\
-             contexts:\n- {{name: here, context: {{cluster: here, user: me}}}}\n\
-             clusters:\n- {{name: here, cluster: {{server: \"http://{address}\"}}}}\n\
-             users:\n- {{name: me, user: {{}}}}\n"
-        );
-        std::fs::write(dir.path().join("kubeconfig"), kubeconfig).unwrap();
+        let dir = kubeconfig(address);
         Self { dir, address, asked, ports, runtime, _controller: None }
     }
 

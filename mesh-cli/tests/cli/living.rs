@@ -13,7 +13,7 @@ use hyper::{Method, Request, Response, body::Bytes, body::Incoming, service::ser
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 
-use crate::support::command;
+use crate::support::{command, kubeconfig};
 
 /// What it holds, by the path of each object.
 #[derive(Default)]
@@ -73,14 +73,7 @@ impl Living {
                 tokio::spawn(server.serve_connection(TokioIo::new(stream), service));
             }
         });
-        let dir = tempfile::tempdir().unwrap();
-        let kubeconfig = format!(
-            "apiVersion: v1\nkind: Config\ncurrent-context: here\n\
-             contexts:\n- {{name: here, context: {{cluster: here, user: me}}}}\n\
-             clusters:\n- {{name: here, cluster: {{server: \"http://{address}\"}}}}\n\
-             users:\n- {{name: me, user: {{}}}}\n"
-        );
-        std::fs::write(dir.path().join("kubeconfig"), kubeconfig).unwrap();
+        let dir = kubeconfig(address);
         Self { dir, state, _runtime: runtime }
     }
 

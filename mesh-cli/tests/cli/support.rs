@@ -1,6 +1,7 @@
 //! A small view API on a port of its own, and how `meshctl` is run against it.
 
 use std::{
+    fs,
     net::{SocketAddr, TcpListener},
     path::Path,
     process::{Command, Output, Stdio},
@@ -9,6 +10,7 @@ use std::{
 
 use hyper_util::{rt::TokioExecutor, rt::TokioIo, service::TowerToHyperService};
 use mesh_proto::view::v1::{self as pb, view_server};
+use tempfile::TempDir;
 use tonic::{Request, Response, Status};
 
 /// Token of the view API.
@@ -91,7 +93,7 @@ impl view_server::View for View {
 /// A running view API, and the data directory that leads to it.
 pub(crate) struct Controller {
     pub(crate) address: SocketAddr,
-    pub(crate) dir: tempfile::TempDir,
+    pub(crate) dir: TempDir,
     runtime: tokio::runtime::Runtime,
 }
 
@@ -124,7 +126,7 @@ impl Controller {
     }
 
     /// Stops it; its data directory stays, as after a kill.
-    pub(crate) fn kill(self) -> (SocketAddr, tempfile::TempDir) {
+    pub(crate) fn kill(self) -> (SocketAddr, TempDir) {
         self.runtime.shutdown_background();
         // The port must be free again before anybody is told that nothing answers there.
         for _ in 0..200 {
@@ -138,11 +140,11 @@ impl Controller {
 }
 
 /// A data directory that says that the view API is at `view`.
-pub(crate) fn data_dir(view: &str, token: &str) -> tempfile::TempDir {
+pub(crate) fn data_dir(view: &str, token: &str) -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     let json = format!("{{\"control\":\"127.0.0.1:1\",\"view\":\"{view}\",\"pid\":1}}");
-    std::fs::write(dir.path().join("controller.json"), json).unwrap();
-    std::fs::write(dir.path().join("view-token"), format!("{token}\n")).unwrap();
+    fs::write(dir.path().join("controller.json"), json).unwrap();
+    fs::write(dir.path().join("view-token"), format!("{token}\n")).unwrap();
     dir
 }
 
@@ -186,4 +188,17 @@ fn without_times(mut text: String) -> String {
         text.replace_range(at..at + shape.len(), "TIME");
     }
     text
+}
+
+/// A folder with a file `kubeconfig` for the API server at this address.
+pub(crate) fn kubeconfig(address: SocketAddr) -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let text = format!(
+        "apiVersion: v1\nkind: Config\ncurrent-context: here\n\
+         contexts:\n- {{name: here, context: {{cluster: here, user: me}}}}\n\
+         clusters:\n- {{name: here, cluster: {{server: \"http://{address}\"}}}}\n\
+         users:\n- {{name: me, user: {{}}}}\n"
+    );
+    fs::write(dir.path().join("kubeconfig"), text).unwrap();
+    dir
 }
