@@ -45,25 +45,6 @@ pub const NATIVE_SIDECAR: &str = "meshctl.dev/native-sidecar";
 /// On a pod: `disabled` has its containers told to end while they are still called.
 pub const WAIT_BEFORE_STOP: &str = "meshctl.dev/wait-before-stop";
 
-/// The names that mean something on pods alone, all of them annotations.
-pub const OF_PODS: [&str; 15] = [
-    INJECTED,
-    INTERCEPTION,
-    DEFAULT_CONTAINER,
-    SKIP_OUTBOUND_PORTS,
-    SKIP_INBOUND_PORTS,
-    SKIP_OUTBOUND_CIDRS,
-    SKIP_UIDS,
-    OPAQUE_PORTS,
-    LOG_LEVEL,
-    PROXY_CPU_REQUEST,
-    PROXY_CPU_LIMIT,
-    PROXY_MEMORY_REQUEST,
-    PROXY_MEMORY_LIMIT,
-    NATIVE_SIDECAR,
-    WAIT_BEFORE_STOP,
-];
-
 /// On a Workload: the zone that it runs in.
 pub const ZONE: &str = "topology.kubernetes.io/zone";
 
@@ -94,6 +75,9 @@ pub const ALL: [&str; 18] = [
     NATIVE_SIDECAR,
     WAIT_BEFORE_STOP,
 ];
+
+/// Those that mean something on pods alone, all of them annotations: all but the first three.
+pub const OF_PODS: &[&str] = ALL.split_at(3).1;
 
 /// API group and version of the mesh's own kinds.
 pub const API_VERSION: &str = "meshctl.dev/v1alpha1";

@@ -35,6 +35,8 @@ use crate::kubernetes::Secrets;
 const BACKDATE: Duration = Duration::from_secs(300);
 /// How often it is seen to that the issuer is the right one.
 const FOLLOW: Duration = Duration::from_secs(300);
+/// Wait after a failure to renew one of the controller's own.
+const RETRY: Duration = Duration::from_secs(60);
 
 /// A certificate that was issued.
 pub(crate) struct Leaf {
@@ -208,6 +210,26 @@ impl Ca {
 pub(crate) fn renew_after(not_after: i64, now: SystemTime) -> Duration {
     let left = Duration::from_secs(u64::try_from(not_after - unix(now)).unwrap_or(0));
     left.mul_f64(0.5 + (fastrand::f64() - 0.5) * 0.1)
+}
+
+/// Renews a certificate of the controller's own in time, for ever. `certify` has a new one served, and returns when that
+/// expires; `what` is whose it is, in the log.
+pub(crate) async fn keep_fresh<E: std::fmt::Display>(
+    what: &str,
+    first_not_after: i64,
+    certify: impl Fn() -> Result<i64, E>,
+) {
+    let mut wait = renew_after(first_not_after, SystemTime::now());
+    loop {
+        tokio::time::sleep(wait.max(Duration::from_secs(1))).await;
+        match certify() {
+            Ok(not_after) => wait = renew_after(not_after, SystemTime::now()),
+            Err(error) => {
+                tracing::error!(%error, "the {what}'s certificate cannot be renewed");
+                wait = RETRY;
+            }
+        }
+    }
 }
 
 /// A name of the authority's own certificates.

@@ -1,9 +1,6 @@
 //! TLS of the control port: the controller's own leaf, renewed in memory, and who may present a client certificate.
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use mesh_core::identity::{SpiffeId, TrustDomain};
@@ -20,7 +17,7 @@ use rustls::{
 };
 
 use super::peer::identity_of;
-use crate::ca::{Ca, CsrError, renew_after};
+use crate::ca::{Ca, CsrError, keep_fresh};
 
 /// Why the control port has no TLS.
 #[derive(Debug, thiserror::Error)]
@@ -74,20 +71,13 @@ impl Tls {
 
     /// Renews the own leaf in time, for ever.
     pub(super) async fn keep_fresh(&self) {
-        let mut wait = renew_after(self.first_not_after, SystemTime::now());
-        loop {
-            tokio::time::sleep(wait.max(Duration::from_secs(1))).await;
-            match server_config(&self.ca, &self.identity, &self.verifier, &self.provider) {
-                Ok((config, not_after)) => {
-                    self.current.store(config);
-                    wait = renew_after(not_after, SystemTime::now());
-                }
-                Err(error) => {
-                    tracing::error!(%error, "the controller's certificate cannot be renewed");
-                    wait = Duration::from_secs(60);
-                }
-            }
-        }
+        let certify = || {
+            let (config, not_after) =
+                server_config(&self.ca, &self.identity, &self.verifier, &self.provider)?;
+            self.current.store(config);
+            Ok::<_, TlsError>(not_after)
+        };
+        keep_fresh("controller", self.first_not_after, certify).await;
     }
 }
 

@@ -1,18 +1,12 @@
 //! The webhook's certificate: from the mesh's own authority, in memory, renewed at half of its life.
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use rustls::{ServerConfig, crypto::aws_lc_rs};
 
 use super::WebhookError;
-use crate::ca::{Ca, renew_after};
-
-/// Wait after a failure to renew.
-const RETRY: Duration = Duration::from_secs(60);
+use crate::ca::{Ca, keep_fresh};
 
 /// What the webhook serves with at the moment.
 pub(crate) struct Serving {
@@ -39,20 +33,12 @@ impl Serving {
 
     /// Renews the certificate in time, for ever.
     pub(super) async fn keep_fresh(&self) {
-        let mut wait = renew_after(self.first_not_after, SystemTime::now());
-        loop {
-            tokio::time::sleep(wait.max(Duration::from_secs(1))).await;
-            match certified(&self.ca, &self.names) {
-                Ok((config, not_after)) => {
-                    self.current.store(config);
-                    wait = renew_after(not_after, SystemTime::now());
-                }
-                Err(error) => {
-                    tracing::error!(%error, "the webhook's certificate cannot be renewed");
-                    wait = RETRY;
-                }
-            }
-        }
+        let certify = || {
+            let (config, not_after) = certified(&self.ca, &self.names)?;
+            self.current.store(config);
+            Ok::<_, WebhookError>(not_after)
+        };
+        keep_fresh("webhook", self.first_not_after, certify).await;
     }
 }
 

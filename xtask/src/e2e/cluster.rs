@@ -4,18 +4,16 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-use crate::lab::place::Lab;
+use crate::lab::{check::wait_within, place::Lab};
 use crate::workspace;
 
 /// How long the cluster may take to do what it is told.
 pub(super) const PATIENCE: Duration = Duration::from_secs(90);
-const PAUSE: Duration = Duration::from_millis(100);
 
 /// A cluster.
 pub(super) struct Cluster<'a> {
@@ -144,16 +142,8 @@ impl<'a> Cluster<'a> {
     }
 
     /// Asks until the answer is yes.
-    pub(super) fn wait_for(&self, what: &str, mut ask: impl FnMut() -> Result<bool>) -> Result<()> {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            match ask() {
-                Ok(true) => return Ok(()),
-                Ok(false) | Err(_) if Instant::now() < deadline => thread::sleep(PAUSE),
-                Ok(false) => bail!("no {what} after {} s", PATIENCE.as_secs()),
-                Err(error) => return Err(error.context(format!("no {what} after {} s", PATIENCE.as_secs()))),
-            }
-        }
+    pub(super) fn wait_for(&self, what: &str, ask: impl FnMut() -> Result<bool>) -> Result<()> {
+        wait_within(PATIENCE, what, ask)
     }
 }
 

@@ -23,9 +23,6 @@ use crate::lab::{self, place::Lab};
 use crate::stages::Stages;
 use crate::{image, workspace};
 
-/// The profile of the images: as fast to run as what is shipped, and faster to build.
-const PROFILE: &str = "release";
-
 /// One after the other, each on what the one before has left.
 const PARTS: [Part; 15] = [
     ("e2e: what is there", left::remember),
@@ -92,7 +89,7 @@ fn begin(args: &Args, stages: &mut Stages) -> Result<()> {
         workspace::status(&mut workspace::cargo(["build", "--workspace", "--bins", "--locked"]))
     })?;
     if !args.no_build {
-        stages.run("e2e: images", || image::all(PROFILE))?;
+        stages.run("e2e: images", || image::archives(&[]))?;
     }
     match &args.cluster {
         Some(kubeconfig) => parts(&Cluster::named(kubeconfig)?, None, stages),
@@ -107,7 +104,7 @@ fn in_lab(args: &Args, stages: &mut Stages) -> Result<()> {
         stages.run("e2e: lab: up", || {
             lab::end(&lab)?;
             lab::start(&lab, 1)?;
-            lab::load(&lab, &image::archives()?)
+            lab::load(&lab, &image::made(&[])?)
         })?;
     }
     let cluster = Cluster::lab(&lab)?;

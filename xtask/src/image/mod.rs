@@ -23,6 +23,8 @@ use crate::workspace;
 
 /// The profile of what is shipped.
 const SHIPPED: &str = "dist";
+/// That of tests: as fast to run, and faster to build.
+const TESTED: &str = "release";
 /// Largest image of the proxy, which every pod pulls.
 const PROXY_LIMIT: usize = 15_000_000;
 
@@ -108,16 +110,19 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Makes all images, by a profile of cargo.
-pub(crate) fn all(profile: &str) -> Result<()> {
-    let words = ["image", "--profile", profile];
-    run(&Only::try_parse_from(words).context("arguments of our own")?.args)
+/// Makes these images, or all if none is named, for tests; their archives.
+pub(crate) fn archives(only: &[&str]) -> Result<Vec<PathBuf>> {
+    let words = ["image", "--profile", TESTED].into_iter();
+    let words = words.chain(only.iter().flat_map(|name| ["--only", name]));
+    run(&Only::try_parse_from(words).context("arguments of our own")?.args)?;
+    made(only)
 }
 
-/// The archives that [`all`] makes.
-pub(crate) fn archives() -> Result<Vec<PathBuf>> {
+/// The archives of images that were made before.
+pub(crate) fn made(only: &[&str]) -> Result<Vec<PathBuf>> {
     let folder = workspace::target_directory()?.join("images");
-    Ok(RECIPES.iter().map(|recipe| folder.join(format!("{}.oci.tar", recipe.name))).collect())
+    let wanted = RECIPES.iter().filter(|recipe| only.is_empty() || only.contains(&recipe.name));
+    Ok(wanted.map(|recipe| folder.join(format!("{}.oci.tar", recipe.name))).collect())
 }
 
 /// The arguments alone.

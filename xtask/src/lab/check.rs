@@ -174,16 +174,24 @@ fn within(lab: &Lab, pod: &str, command: &str) -> Result<String> {
     done.map(|()| answer)
 }
 
+/// [`wait_within`] the time that a cluster may take.
+pub(super) fn wait_for(what: &str, ask: impl FnMut() -> Result<bool>) -> Result<()> {
+    wait_within(PATIENCE, what, ask)
+}
+
 /// Asks again and again until the answer is yes, and fails with the last error.
-pub(super) fn wait_for(what: &str, mut ask: impl FnMut() -> Result<bool>) -> Result<()> {
-    let deadline = Instant::now() + PATIENCE;
+pub(crate) fn wait_within(
+    patience: Duration,
+    what: &str,
+    mut ask: impl FnMut() -> Result<bool>,
+) -> Result<()> {
+    let deadline = Instant::now() + patience;
     loop {
-        let answer = ask();
-        match answer {
+        match ask() {
             Ok(true) => return Ok(()),
             Ok(false) | Err(_) if Instant::now() < deadline => thread::sleep(PAUSE),
-            Ok(false) => bail!("no {what} after {} s", PATIENCE.as_secs()),
-            Err(error) => return Err(error.context(format!("no {what} after {} s", PATIENCE.as_secs()))),
+            Ok(false) => bail!("no {what} after {} s", patience.as_secs()),
+            Err(error) => return Err(error.context(format!("no {what} after {} s", patience.as_secs()))),
         }
     }
 }

@@ -3,8 +3,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
@@ -12,11 +11,10 @@ use serde_json::Value;
 
 use super::check::wait_for;
 use super::place::Lab;
-use super::{image, load, template};
+use super::{image, kubectl, load, template};
+use crate::image::archives;
 use crate::workspace;
 
-/// The profile of the images: as fast to run as what is shipped, and faster to build.
-const PROFILE: &str = "release";
 const IMAGES: [&str; 2] = ["mesh-proxy", "mesh-controller"];
 /// A node that is none.
 const NOWHERE: &str = r#"{"spec":{"template":{"spec":{"nodeSelector":{"lab":"nowhere"}}}}}"#;
@@ -49,13 +47,8 @@ pub(super) fn check(lab: &Lab) -> Result<()> {
 
 /// Builds the images and imports them.
 fn images(lab: &Lab) -> Result<()> {
-    let target = workspace::target_directory()?;
-    let mut build = Command::new(target.join("debug").join("xtask"));
-    build.args(["image", "--profile", PROFILE]).args(IMAGES.iter().flat_map(|name| ["--only", name]));
-    workspace::status(&mut build)?;
     workspace::status(&mut workspace::cargo(["build", "--workspace", "--bins", "--locked"]))?;
-    let file = |name: &&str| target.join("images").join(format!("{name}.oci.tar"));
-    load(lab, &IMAGES.iter().map(file).collect::<Vec<_>>())
+    load(lab, &archives(&IMAGES)?)
 }
 
 /// A pod without any privilege is in the mesh.
@@ -181,11 +174,6 @@ fn within(lab: &Lab, command: &str) -> Result<String> {
 }
 
 fn meshctl(lab: &Lab, args: &[&str]) -> Result<()> {
-    let node = lab.nodes().into_iter().next().context("a lab without a node")?;
-    let program: &Path = &workspace::target_directory()?.join("debug").join("meshctl");
-    workspace::status(node.in_network(program).args(args).env("KUBECONFIG", lab.kubeconfig()))
-}
-
-fn kubectl<A: AsRef<OsStr>>(lab: &Lab, args: &[A]) -> Result<()> {
-    workspace::output(lab.kubectl([]).args(args)).map(drop)
+    let program = workspace::target_directory()?.join("debug").join("meshctl");
+    workspace::status(lab.in_network(&program).args(args).env("KUBECONFIG", lab.kubeconfig()))
 }

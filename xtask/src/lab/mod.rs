@@ -22,7 +22,7 @@ mod status;
 mod template;
 mod up;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -153,4 +153,9 @@ fn require_up(lab: &Lab) -> Result<()> {
 /// Runs a command that says little, and fails with what it said if it fails.
 fn quietly(command: &mut Command) -> Result<()> {
     workspace::output(command).map(drop)
+}
+
+/// `kubectl` as administrator; it says little, and fails with what it said if it fails.
+fn kubectl<A: AsRef<OsStr>>(lab: &Lab, args: &[A]) -> Result<()> {
+    quietly(lab.kubectl([]).args(args))
 }

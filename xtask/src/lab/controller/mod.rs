@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use super::check::wait_for;
 use super::node::Node;
 use super::place::Lab;
-use super::template;
+use super::{kubectl, template};
 use crate::workspace;
 
 /// The chart's rights. All in it that is not plain YAML are its namespace and lines that may be left out.
@@ -177,8 +177,4 @@ fn apply_template(lab: &Lab, name: &str, text: &str, values: &[(&str, &str)]) ->
     let file = lab.folder().join(name);
     template::write(&file, text, values)?;
     apply(lab, &file)
-}
-
-fn kubectl<A: AsRef<OsStr>>(lab: &Lab, args: &[A]) -> Result<()> {
-    workspace::output(lab.kubectl([]).args(args)).map(drop)
 }
